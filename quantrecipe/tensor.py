@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-__all__ = ["MAX_DIMS", "TensorInfo", "head_name", "nextn_layers", "split_name", "tensor_order"]
+__all__ = ["MAX_DIMS", "TensorInfo", "head_name", "is_table", "nextn_layers", "split_name", "tensor_order"]
 
 MAX_DIMS = 4
 """Dimensions of a tensor that llama.cpp reads (ggml: GGML_MAX_DIMS). GGUFs for other programs may have more."""
+
+_TABLES = ("token_embd", "per_layer_token_embd", "token_types", "position_embd")
+"""What llama.cpp looks rows up in (ggml: GET_ROWS). Tables of n-grams are a part of per_layer_token_embd."""
 
 _IN_BLOCK = re.compile(r"blk\.([0-9]{1,9})\.(.+)")
 
@@ -70,6 +73,14 @@ def head_name(tensors: Iterable[TensorInfo]) -> str | None:
     """Name of the tensor that makes the logits: the output matrix, or the embedding that stands in for it."""
     names = {tensor.name for tensor in tensors}
     return next((name for name in ("output.weight", "token_embd.weight") if name in names), None)
+
+
+def is_table(tensor: TensorInfo, head: str | None) -> bool:
+    """True for a table of which each token reads a row. One that makes the logits, too, is read whole, and is none.
+
+    head: name of the tensor that makes the logits
+    """
+    return tensor.role in _TABLES and tensor.name != head
 
 
 def nextn_layers(tensors: Iterable[TensorInfo]) -> set[int]:

@@ -1,10 +1,13 @@
-"""What all tests start from: the same examples of hypothesis each time, and nothing of the terminal that runs them.
+"""What all tests start from: the same examples of hypothesis each time, and nothing of the terminal that runs them, nor
+of what was measured on its machine.
 
 Without more said, tests try a quarter of their examples, so that the suite stays short. `--hypothesis-profile=full`, as
 in .ci/run, tries all of them, and `explore` looks for new ones, ten times as many.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -23,3 +26,9 @@ def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands are tested where nobody has set a width, colours or a store; a test that wants one sets it."""
     for name in (*_OF_A_TERMINAL, "QUANTRECIPE_STORE"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known of how fast this machine is; a test that wants to know it names a folder."""
+    monkeypatch.setattr("quantrecipe.speed.folder.speed_folder", lambda: Path("there is no such folder"))

@@ -60,6 +60,7 @@ MAY_IMPORT = {
         "recipe": "api gguf misplaced",
         "testing": "api model plugin_loader recipe registry",
         "memory": "model",
+        "speed": "core memory model",
         "sensitivity": "api model registry",
         "texts": "gguf model",
         "engine": "core",
@@ -71,12 +72,14 @@ MAY_IMPORT = {
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core gguf importance model plan recipe registry",
         "calibration": "engine gguf importance memory model output texts",
-        "measure": "api core engine evaluate gguf importance memory model output plan recipe registry sensitivity",
+        "measure": "api core engine evaluate gguf importance memory model output plan recipe registry sensitivity "
+        "speed",
         "refine": "api calibration core engine evaluate measure model output plan recipe registry",
         "fit": "allocate engine evaluate importance lint memory model output plan planning recipe registry sensitivity "
-        "targets",
+        "speed targets",
         "cli": "allocate api calibration core engine evaluate exchange fit gguf importance lint measure memory "
-        "misplaced model output plan planning recipe refine registry scaffold sensitivity targets testing texts",
+        "misplaced model output plan planning recipe refine registry scaffold sensitivity speed targets testing "
+        "texts",
         "": "model output planning recipe registry",
         "__main__": "cli",
     }.items()

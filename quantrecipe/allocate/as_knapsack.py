@@ -13,7 +13,7 @@ from math import fsum
 
 from quantrecipe.allocate.candidates import Candidate
 from quantrecipe.allocate.knapsack.problem import Item, Option
-from quantrecipe.allocate.limits import Meter
+from quantrecipe.allocate.limits import SPEED, Meter
 from quantrecipe.errors import PlanError
 from quantrecipe.plan.companions import companion_of
 from quantrecipe.recipe.budget import Budget
@@ -21,7 +21,7 @@ from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Choosable", "budget_error", "make_items", "refuse_degenerate"]
 
-_MEANT = ("size", "bpw", "active")
+_MEANT = ("size", "bpw", "active", "tables", "without_tables")
 """Limits that say what is wanted; the others say what there is, and may be more than is needed."""
 
 
@@ -73,6 +73,14 @@ def refuse_degenerate(
         least = [min(option.uses[b] for option in it.item.options) for it in items]
         smallest = taken + sum(least)
         said = meter.text(meter.most)
+        if meter.most < smallest and meter.key == SPEED:
+            quickest = meter.text(smallest)
+            raise budget_error(
+                budget,
+                f"the budget can't be kept: at least {said} are asked for, and the quickest types that are allowed "
+                f"give {quickest} on this machine",
+                f"ask for at most {quickest}, or allow quicker types",
+            )
         if meter.most < smallest:
             raise budget_error(
                 budget,
@@ -86,7 +94,7 @@ def refuse_degenerate(
             for option in it.item.options
             if option.uses[b] > low and option.cost < _cost_at(it, b, low)
         ]
-        if steps and meter.most < smallest + min(steps):
+        if steps and meter.key != SPEED and meter.most < smallest + min(steps):
             nearest = meter.text(smallest + min(steps))
             raise budget_error(
                 budget,
@@ -139,12 +147,12 @@ def _choosable(
 
 
 def _takes(meter: Meter, tensor: TensorInfo, candidate: Candidate) -> int:
-    """Bytes of the limit that the tensor takes as this type, with the companion that the format has."""
-    taken = meter.takes(tensor, candidate.nbytes)
+    """What the tensor takes of the limit as this type, with the companion that the format has."""
+    taken = meter.takes(tensor, candidate.nbytes, candidate.type)
     suffix = candidate.choice.format.spec.companion
     if suffix is not None and not candidate.choice.copied:
         factors = companion_of(tensor, suffix)
-        taken += meter.takes(factors, 4 * factors.size)  # float32
+        taken += meter.takes(factors, 4 * factors.size, "F32")
     return taken
 
 

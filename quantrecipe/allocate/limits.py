@@ -1,9 +1,12 @@
-"""A budget's limits, as what each tensor takes of them: of the file, of a token's reading, of the GPU's memory."""
+"""A budget's limits, as what each tensor takes of them: of the file, of a token's reading or its time, of the GPU's
+memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, floor
 
 from quantrecipe.gguf.write_header import padded
@@ -12,9 +15,12 @@ from quantrecipe.memory.device import Division, Settings, reserved
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.budget import Budget, VramBudget
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.tensor import TensorInfo, is_table
 
-__all__ = ["Meter", "meters", "settings_of"]
+__all__ = ["SPEED", "Meter", "meters", "settings_of"]
+
+SPEED = "speed"
+"""The key of the only limit that isn't counted in bytes: a token's time, in nanoseconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,26 +28,30 @@ class Meter:
     """One limit of a budget, as a measure of plans and of tensors.
 
     key:     what recipes call it: "size"
-    most:    bytes that may be used
-    takes:   bytes that a tensor takes of it, where the file stores it in so many
-    whole:   bytes that a plan uses of it, with what isn't in tensors: the header, KV cache and buffers
+    most:    bytes that may be used; nanoseconds, where it is about speed
+    takes:   what a tensor takes of it, where the file stores it in so many bytes of a type
+    whole:   what a plan uses of it, with what isn't in tensors: the header, KV cache and buffers
     weights: where people read bits per weight, how many weights there are; else None
     """
 
     key: str
     most: int
-    takes: Callable[[TensorInfo, int], int]
+    takes: Callable[[TensorInfo, int, str], int]
     whole: Callable[[Plan], int]
     weights: int | None = None
 
     def used_by(self, plan: Plan, names: Collection[str]) -> int:
-        """Bytes that these tensors and their companions take."""
+        """What these tensors and their companions take."""
         return sum(
-            self.takes(a.tensor, a.nbytes) for a in plan.assignments if (a.owner or a.tensor.name) in names
+            self.takes(a.tensor, a.nbytes, a.type)
+            for a in plan.assignments
+            if (a.owner or a.tensor.name) in names
         )
 
     def text(self, nbytes: int) -> str:
         """An amount as the recipe says it, rounded up, so that a limit of this text allows it."""
+        if self.key == SPEED:
+            return f"{floor(1e13 / nbytes) / 1e4:.4g} tokens per second"
         if self.weights is None:
             return f"{nbytes:,} bytes"
         return f"{ceil(nbytes * 8 / self.weights * 1e4) / 1e4:.4f} bits per weight"
@@ -55,7 +65,7 @@ def meters(budget: Budget, model: Model) -> list[Meter]:
             Meter(
                 key="size",
                 most=budget.size,
-                takes=lambda tensor, nbytes: padded(nbytes, model.alignment),
+                takes=lambda tensor, nbytes, type_: padded(nbytes, model.alignment),
                 whole=lambda plan: plan.nbytes,
             )
         )
@@ -71,7 +81,7 @@ def meters(budget: Budget, model: Model) -> list[Meter]:
             Meter(
                 key="vram",
                 most=budget.vram.total,
-                takes=division.on_gpu,
+                takes=lambda tensor, nbytes, type_: division.on_gpu(tensor, nbytes),
                 whole=lambda plan: (
                     kept_free + division.gpu((a.tensor, a.nbytes) for a in plan.assignments).total
                 ),
@@ -81,7 +91,29 @@ def meters(budget: Budget, model: Model) -> list[Meter]:
         found.append(_summed("ram", budget.ram, division.on_cpu))
     if budget.active is not None:
         found.append(_summed("active", budget.active, ActiveBytes(model)))
+    head = model.head
+    if budget.tables is not None:
+        found.append(_summed("tables", budget.tables, partial(_of_tables, True, head)))
+    if budget.without_tables is not None:
+        found.append(_summed("without_tables", budget.without_tables, partial(_of_tables, False, head)))
+    if (speed := budget.speed) is not None:
+        takes, constant = speed.takes, speed.constant
+        found.append(
+            Meter(
+                key=SPEED,
+                most=floor(1e9 / speed.least),
+                takes=takes,
+                whole=lambda plan: (
+                    constant + sum(takes(a.tensor, a.nbytes, a.type) for a in plan.assignments)
+                ),
+            )
+        )
     return found
+
+
+def _of_tables(tables: bool, head: str | None, tensor: TensorInfo, nbytes: int) -> int:
+    """Bytes of what are, or aren't, tables of which a token reads a row."""
+    return nbytes if is_table(tensor, head) is tables else 0
 
 
 def settings_of(vram: VramBudget) -> Settings:
@@ -98,7 +130,7 @@ def _summed(
     return Meter(
         key=key,
         most=most,
-        takes=takes,
+        takes=lambda tensor, nbytes, type_: takes(tensor, nbytes),
         whole=lambda plan: sum(takes(a.tensor, a.nbytes) for a in plan.assignments),
         weights=weights,
     )

@@ -41,6 +41,7 @@ SECTIONS = {
         "damping": "Find how much to damp the statistics of error feedback.",
         "sensitivity": "Measure what each type costs each tensor of a model.",
         "eval": "Show how far files are from the unquantized model.",
+        "speed": "Measure how fast each type runs on this machine.",
     },
     "Look at files, bring recipes in and out": {
         "inspect": "Show what is in a model file.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +19,11 @@ from quantrecipe.cli.planned.planning import (
     print_told,
     require_locked,
 )
+from quantrecipe.cli.planned.speeds import speed_document, speed_text
 from quantrecipe.cli.subcommand import subcommand
+
+if TYPE_CHECKING:
+    from quantrecipe.memory.device import Settings
 
 __all__ = ["command"]
 
@@ -57,15 +61,25 @@ def command(
 
     RECIPE is a file, or the name of a recipe that quantrecipe or a plugin ships (llama.cpp/Q4_K_M). MODEL is a
     Hugging Face folder, a .safetensors file in one, a GGUF, or a shape file. Weights aren't read, and nothing is
-    written. With --vram or --context it says what the file takes where it runs, and whether it fits.
+    written. With --vram or --context it says what the file takes where it runs, and whether it fits. After
+    `quantrecipe speed`, it says how many tokens per second the file gives on this machine.
     """
     wanted = PlanOptions(**options)
     (plan,), registry = build_plans(ctx, [recipe], model, wanted)
     require_locked(locked, [plan], registry)
     if as_json:
-        ctx.print_json(plan_document(plan, wanted))
+        ctx.print_json(plan_document(plan, wanted) | {"speed": speed_document(plan, _settings(wanted))})
         return
     from quantrecipe.cli.planned.plan_table import render_plan
 
     ctx.console.print(render_plan(plan, every_tensor=every_tensor))
     print_told(ctx, plan, wanted)
+    if said := speed_text(plan, _settings(wanted)):
+        from quantrecipe.cli.tables import Paragraph
+
+        ctx.console.print(Paragraph(said))
+
+
+def _settings(options: PlanOptions) -> Settings | None:
+    """How the file is run, where somebody said so."""
+    return None if options.running is None else options.running.settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
@@ -29,7 +30,7 @@ from quantrecipe.cli.units import bytes_text
 from quantrecipe.errors import Problem
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["ApplyBar", "CalibrationBar", "EvalBar", "MeasureBar"]
+__all__ = ["ApplyBar", "CalibrationBar", "EvalBar", "MeasureBar", "SpeedBar"]
 
 NARROW = 60
 """Columns below which only what is at work, how far it is, and the time that is left are shown."""
@@ -243,3 +244,23 @@ class CalibrationBar(WatchedBar):
     def _update(self, **fields: object) -> None:
         if self._task is not None:
             self._bar.update(self._task, **fields)  # type: ignore[arg-type]  # as rich has them
+
+
+class SpeedBar(WatchedBar):
+    """The bar of `speed`: which mix is timed, and how much of the time that was allowed is over."""
+
+    def __init__(self, console: Console, seconds: float) -> None:
+        narrow = console.width < NARROW
+        super().__init__(
+            console, Fitting(console, 16 if narrow else 24), *_wide_bar(console), _share(), _time_left()
+        )
+        self._seconds = seconds
+        self._begin = monotonic()
+        self._task: TaskID | None = None
+
+    def timing(self, number: int, total: int, what: str) -> None:
+        """A mix is timed next, and so many there are in a round."""
+        if self._task is None:
+            self._task = self._bar.add_task("", total=self._seconds)
+        over = min(self._seconds, monotonic() - self._begin)
+        self._bar.update(self._task, description=f"{what} ({number} of {total})", completed=over)

@@ -16,7 +16,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     from quantrecipe.engine.generation import Choose, Tokens
 
-__all__ = ["LanguageModel", "ModelFacts", "scored_positions"]
+__all__ = ["SCORED_AT_ONCE", "LanguageModel", "ModelFacts", "scored_positions"]
 
 _ALL_LAYERS = 999
 """More than any model has: what means all of them to every llama.cpp, while -1 does so only to those since 2026."""
@@ -50,7 +52,9 @@ _MOST_SEQUENCES = 64
 
 _BATCH_TOKENS = 2048  # that are run at a time, as llama-perplexity does by default
 _BATCH_BYTES = 256 << 20
-"""Most bytes of logits at a time, unless a single chunk has more."""
+"""Most bytes of logits at a time, unless the piece of a chunk that is looked at has more."""
+SCORED_AT_ONCE = 512
+"""Positions of a long chunk whose logits are looked at together: those that one computation of llama.cpp gives."""
 
 _LONGEST_PIECE = 64  # bytes, of all but a few tokens
 
@@ -275,6 +279,9 @@ class LanguageModel:
     ) -> Iterator[NDArray[np.float32]]:
         """chunks: int32 (n, n_ctx) → for each, float32 (scored positions, n_vocab), valid until the next.
 
+        Of a chunk whose logits take more room than `_BATCH_BYTES`, pieces of `SCORED_AT_ONCE` positions, and what is
+        left of them.
+
         side_by_side: chunks that are run at a time; None for as many as fit well
         n_ubatch:     tokens that are computed at a time. Both change how an engine rounds, and nothing else
         """
@@ -282,6 +289,9 @@ class LanguageModel:
             return
         n_ctx = chunks.shape[1]
         scored = scored_positions(n_ctx)
+        if scored > SCORED_AT_ONCE and scored * self.n_vocab * 4 > _BATCH_BYTES:
+            yield from self._streamed(chunks, n_ubatch)
+            return
         if side_by_side is None:
             by_bytes = _BATCH_BYTES // (scored * self.n_vocab * 4)
             side_by_side = max(1, min(_together(n_ctx, _BATCH_TOKENS), by_bytes, len(chunks)))
@@ -299,6 +309,29 @@ class LanguageModel:
                 what = "is no language model that can be evaluated: it gives no logits"
                 raise EvaluationError(what, file=self.path)
             yield from np.ctypeslib.as_array(pointer, (len(some), scored, self.n_vocab))
+
+    def _streamed(self, chunks: Tokens, n_ubatch: int) -> Iterator[NDArray[np.float32]]:
+        """Logits of long chunks, piece after piece, so that llama.cpp and we hold no more than one."""
+        n_ctx = chunks.shape[1]
+        first = n_ctx - 1 - scored_positions(n_ctx)
+        shape = _Shape(
+            n_ctx=n_ctx, side_by_side=1, n_batch=max(_BATCH_TOKENS, SCORED_AT_ONCE), n_ubatch=n_ubatch
+        )
+        context = self._context(shape, watched=False)
+        before = [*range(0, first, shape.n_batch), *range(first, n_ctx - 1, SCORED_AT_ONCE)]
+        for number, chunk in enumerate(self._begun(chunks), 1):
+            self._llama.clear(context.handle)
+            for start, stop in pairwise([*before, n_ctx - 1]):
+                part = chunk[start:stop]
+                positions = np.arange(start, stop, dtype=np.int32)
+                wanted = np.full(len(part), start >= first)
+                batch = context.batch.fill_with(part, positions, np.zeros(len(part), np.int32), wanted)
+                if status := self._llama.llama_decode(context.handle, batch):
+                    what = last_words(self._log) or f"it answers {status}"
+                    raise EvaluationError(f"llama.cpp can't run chunk {number}: {what}", file=self.path)
+                if start >= first:
+                    pointer = self._llama.llama_get_logits(context.handle)
+                    yield np.ctypeslib.as_array(pointer, (len(part), self.n_vocab))
 
     def side_by_side(self, n_ctx: int) -> int:
         """How many chunks of n_ctx tokens `run` computes at a time, where there are as many."""
@@ -324,6 +357,42 @@ class LanguageModel:
         n_ctx = chunks.shape[1]
         context = self._context(self._shape(n_ctx), watched=False)
         self._decode(context, self._begun(chunks), np.arange(n_ctx) == n_ctx - 1, number=1)
+
+    def times(self, prompt: int, answer: int) -> tuple[float, list[float]]:
+        """How long a prompt of so many tokens takes, and each token of an answer after it: seconds.
+
+        Tokens are drawn by lot, always the same. One runs before, untimed, since the first of a context allocates.
+        EvaluationError where the model doesn't run.
+        """
+        tokens = np.random.default_rng(0).integers(0, self.n_vocab, prompt + answer).astype(np.int32)
+        shape = _Shape(n_ctx=prompt + answer, side_by_side=1, n_batch=min(_UBATCH_TOKENS, prompt + answer))
+        context = self._context(shape, watched=False)
+        self._llama.clear(context.handle)
+        self._timed(context, tokens[:1], 0)
+        self._llama.clear(context.handle)
+        starts = range(0, prompt, shape.n_batch)
+        whole = sum(self._timed(context, tokens[at : min(at + shape.n_batch, prompt)], at) for at in starts)
+        return whole, [self._timed(context, tokens[at : at + 1], at) for at in range(prompt, prompt + answer)]
+
+    def _timed(self, context: _Context, tokens: Tokens, start: int) -> float:
+        """Seconds for tokens that stand here in the only sequence, with the logits of the last.
+
+        A single thread is asked for the time that it worked: what others do on the machine isn't in that.
+        """
+        clock = thread_time if self.threads == 1 and self._gpu_layers == 0 else perf_counter
+        count = len(tokens)
+        positions = np.arange(start, start + count, dtype=np.int32)
+        batch = context.batch.fill_with(
+            tokens, positions, np.zeros(count, np.int32), np.arange(count) == count - 1
+        )
+        begin = clock()
+        status = self._llama.llama_decode(context.handle, batch)
+        self._llama.llama_get_logits(context.handle)  # waits for what a GPU still computes
+        seconds = clock() - begin
+        if status:
+            what = last_words(self._log) or f"it answers {status}"
+            raise EvaluationError(f"llama.cpp can't run it: {what}", file=self.path)
+        return seconds
 
     def _shape(self, n_ctx: int) -> _Shape:
         """The same for any number of chunks: so a chunk's numbers don't depend on how many there were before."""

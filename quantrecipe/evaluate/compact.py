@@ -78,7 +78,7 @@ class CompactRows:
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
-        """Put parts one after the other."""
+        """Put parts, of which there is at least one, one after the other."""
         names = [field.name for field in fields(cls)]
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
@@ -150,9 +150,9 @@ def unpack(data: bytes, rows: int, n_vocab: int) -> CompactRows:
         raw = zlib.decompressobj().decompress(data, most + 1)
     except zlib.error as error:
         raise EvaluationError(f"a record is damaged ({error})") from error
-    bits = np.frombuffer(raw[:mask_bytes], np.uint8)
+    bits = np.frombuffer(raw, np.uint8, min(mask_bytes, len(raw)))
     if bits.size == mask_bytes:
-        mask = np.unpackbits(bits.reshape(rows, -1), axis=1, count=n_vocab).astype(bool)
+        mask = np.unpackbits(bits.reshape(rows, -(-n_vocab // 8)), axis=1, count=n_vocab).astype(bool)
         kept = int(mask.sum())
         if len(raw) == mask_bytes + 2 * kept + 12 * rows and mask.any(axis=1).all():
             steps = np.frombuffer(raw, "<u2", kept, mask_bytes)

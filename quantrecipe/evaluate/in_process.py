@@ -6,10 +6,10 @@ What users call is in `requests`, which has this run where the model is open: se
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,9 +92,9 @@ def run_reference(
     again = np.unique(np.linspace(0, len(tokens) - 1, min(settings.noise_chunks, len(tokens))).astype(int))
     total = len(tokens) + len(again)
 
-    def compacted(pool: Executor, number: int, logits: NDArray[np.float32]) -> CompactRows:
-        counted, targets = _counted(reference, number, _finite(logits, engine))
-        blocks = _blocks(counted)
+    def compacted(pool: Executor, number: int, part: slice, logits: NDArray[np.float32]) -> CompactRows:
+        counted, targets = _counted(reference, number, part, _finite(logits, engine))
+        blocks = _blocks(counted) or [slice(0, 0)]
         some = pool.map(
             compact,
             (counted[block] for block in blocks),
@@ -106,20 +106,24 @@ def run_reference(
     with ThreadPoolExecutor(engine.threads) as pool:
         # One chunk at a time, and a quarter of it: the same sums in another order.
         other = engine.logits(tokens[again], side_by_side=1, n_ubatch=max(1, min(n_ctx, _MOST_UBATCH) // 4))
-        beside: dict[int, CompactRows] = {}
-        for number, logits in zip(again.tolist(), other, strict=True):
-            # Through the form of the file, whose rounding is part of what every figure has.
-            rows = compacted(pool, number, logits)
-            beside[number] = unpack(pack(rows), len(rows.cost), engine.n_vocab)
-            tell((len(beside), total))
+        # Kept in the form of the file, whose rounding is part of what every figure has, and which takes little room.
+        beside: dict[tuple[int, int], bytes] = {}
+        for place, part, logits in _parts(other, reference):
+            number = int(again[place])
+            beside[number, part.start] = pack(compacted(pool, number, part, logits))
+            if part.stop == reference.scored:
+                tell((place + 1, total))
         apart: list[Positions] = []
 
         def records() -> Iterator[CompactRows]:
-            for number, logits in enumerate(engine.logits(tokens)):
-                yield compacted(pool, number, logits)
-                if number in beside:
-                    apart.extend(_compared(pool, *_counted(reference, number, logits), beside[number]))
-                tell((number + 1 + len(again), total))
+            for number, part, logits in _parts(engine.logits(tokens), reference):
+                yield compacted(pool, number, part, logits)
+                if (data := beside.get((number, part.start))) is not None:
+                    counted, targets = _counted(reference, number, part, logits)
+                    kept = unpack(data, len(counted), engine.n_vocab)
+                    apart.extend(_compared(pool, counted, targets, kept))
+                if part.stop == reference.scored:
+                    tell((number + 1 + len(again), total))
 
         write_reference(reference, records(), lambda: _noise(apart))
 
@@ -135,12 +139,32 @@ def run_model(engine: LanguageModel, path: Path, every: int = 1, *, tell: Tell) 
     require_vocabulary(engine, reference.n_vocab, reference.vocabulary, reference.tokens)
     found: list[Positions] = []
     numbers = range(0, reference.chunks, every)
-    rows = islice(reference.rows(), None, None, every)
     with ThreadPoolExecutor(engine.threads) as pool:
-        for number, logits, kept in zip(numbers, engine.logits(reference.tokens[::every]), rows, strict=True):
-            found += _compared(pool, *_counted(reference, number, _finite(logits, engine)), kept)
-            tell((number // every + 1, len(numbers)))
+        some = _parts(engine.logits(reference.tokens[::every]), reference)
+        for (place, part, logits), kept in zip(some, reference.records(every), strict=True):
+            found += _compared(
+                pool, *_counted(reference, numbers[place], part, _finite(logits, engine)), kept
+            )
+            if part.stop == reference.scored:
+                tell((place + 1, len(numbers)))
     return Positions.join(found)
+
+
+def _parts(
+    some: Iterable[NDArray[np.float32]], reference: Reference
+) -> Iterator[tuple[int, slice, NDArray[np.float32]]]:
+    """Logits as the reference has its records: which of the chunks, where in what is scored of it, and the logits.
+
+    some: what `LanguageModel.logits` yields: whole chunks, or pieces of them that end where records do
+    """
+    place, parts = 0, list(reference.parts)
+    for logits in some:
+        start = parts[0].start
+        while parts and parts[0].stop - start <= len(logits):
+            part = parts.pop(0)
+            yield place, part, logits[part.start - start : part.stop - start]
+        if not parts:
+            place, parts = place + 1, list(reference.parts)
 
 
 def require_vocabulary(
@@ -234,10 +258,10 @@ def _within(starts: NDArray[np.int64], spans: Sequence[tuple[int, int]]) -> NDAr
 
 
 def _counted(
-    reference: Reference, number: int, logits: NDArray[np.float32]
+    reference: Reference, number: int, part: slice, logits: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Logits of a chunk and the tokens that follow, at the positions that count."""
-    counted, targets = reference.mask[number], reference.targets[number]
+    """Logits of a part of a chunk and the tokens that follow, at the positions that count."""
+    counted, targets = reference.mask[number][part], reference.targets[number][part]
     return (logits, targets) if counted.all() else (logits[counted], targets[counted])
 
 

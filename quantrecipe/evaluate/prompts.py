@@ -37,6 +37,7 @@ __all__ = [
     "Answers",
     "Prompt",
     "answer",
+    "chat_prompt",
     "prompts_key",
     "read_prompts",
 ]
@@ -204,7 +205,7 @@ def _prompt(line: str, number: int, path: Path, template: Callable[[], ChatTempl
         return Problem(what=what, remedy='write the prompt as {"prompt": "…"}')
     if isinstance(value, dict):
         if "prompt" not in value and ("messages" in value or "conversations" in value):
-            return _chat(value, number, path, template)
+            return chat_prompt(value, number, path, template)
         value = value.get("prompt")
     if not isinstance(value, str) or not value:
         return Problem(what=f"has no prompt: {line[:_SHOWN]}", remedy='write it as {"prompt": "…"}')
@@ -213,7 +214,7 @@ def _prompt(line: str, number: int, path: Path, template: Callable[[], ChatTempl
     return value
 
 
-def _chat(
+def chat_prompt(
     value: dict[str, Any], number: int, path: Path, template: Callable[[], ChatTemplate | None]
 ) -> str | Problem:
     """A chat up to where the assistant is to answer, as the model's template writes it, or what is wrong with it."""

@@ -1,17 +1,19 @@
 """Reference files: what the unquantized model says about some texts, compactly, chunk by chunk.
 
-    "quantrecipe reference 2\\n"
+    "quantrecipe reference 3\\n"
     header: one line of JSON       who was run, on what, and how
     tokens: i32 (chunks, n_ctx)    little-endian, as cut from the texts
     blocks: i32 (chunks,)          which chunks are of one document, and so are drawn together: see `resampling`
     counted: bits (chunks, scored) the positions that count, of the chunk's second half; rows are whole bytes
-    for each chunk: u32 length     a record of `compact`: the positions that count
+    for each 256 positions of a chunk that are scored, or what is left of them:
+    u32 length, a record           of `compact`: those that count
     noise: u32 f64 f64             positions, mean and largest: see `Noise`; 0 positions where it wasn't measured
 
 The first version had neither `blocks` nor `counted` nor `noise`: every chunk stood alone, and every position counted.
+The first and the second had one record for each chunk, however long it was.
 
 A file is written front to back and appears under its name when it is whole; it is read record by record, so neither
-side holds more than a chunk.
+side holds more than that, whatever the context.
 """
 
 from __future__ import annotations
@@ -43,12 +45,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Noise", "Reference", "ScoredText", "is_reference", "read_reference", "write_reference"]
 
-_MAGICS = (b"quantrecipe reference 1\n", b"quantrecipe reference 2\n")
+_MAGICS = (b"quantrecipe reference 1\n", b"quantrecipe reference 2\n", b"quantrecipe reference 3\n")
 _VERSION = len(_MAGICS)
 _MAGIC_SIZE = len(_MAGICS[0])
 _LONGEST_HEADER = 1 << 20  # characters: a line for each of ten thousand texts
 _SMALLEST_CONTEXT = 4  # with fewer tokens in a chunk none is scored
 _LENGTH = struct.Struct("<I")
+_RECORD = 256
+"""Scored positions of a record, of which whole numbers are in what an engine gives at once. What is kept of them, where
+a model is so unsure that it is nearly all of 150,000 tokens, takes 160 MB."""
 _NOISE = struct.Struct("<Idd")
 
 
@@ -152,17 +157,26 @@ class Reference:
         """int32 (chunks, scored): the next token at each scored position, whether it counts or not."""
         return self.tokens[:, self.n_ctx - self.scored :]
 
-    def rows(self) -> Iterator[CompactRows]:
-        """Read the records, chunk by chunk: the positions that count."""
-        counts = self.mask.sum(axis=1).tolist()
+    @cached_property
+    def parts(self) -> tuple[slice, ...]:
+        """The scored positions of a chunk, record after record."""
+        step = self.scored if self.version < 3 else _RECORD
+        return tuple(slice(start, min(start + step, self.scored)) for start in range(0, self.scored, step))
+
+    def records(self, every: int = 1) -> Iterator[CompactRows]:
+        """Read the records: the positions that count. every: 1 for all chunks, n for each n-th, the first included"""
+        counts = [int(counted[part].sum()) for counted in self.mask for part in self.parts]
         with self.path.open("rb") as file:
             for number, offset in enumerate(self._offsets):
+                chunk = number // len(self.parts)
+                if chunk % every:
+                    continue
                 file.seek(offset)
                 data = file.read(_LENGTH.unpack(file.read(_LENGTH.size))[0])
                 try:
                     yield unpack(data, counts[number], self.n_vocab)
                 except EvaluationError as error:
-                    what = f"chunk {number + 1}: {error}"
+                    what = f"chunk {chunk + 1}: {error}"
                     raise EvaluationError(what, "make the reference again", file=self.path) from error
 
     def split(self, positions: Positions) -> dict[str, Positions]:
@@ -187,7 +201,7 @@ class Reference:
             offset += self.chunks * (4 + -(-self.scored // 8))
         size = self.path.stat().st_size
         with self.path.open("rb") as file:
-            for _ in range(self.chunks):
+            for _ in range(self.chunks * len(self.parts)):
                 file.seek(offset)
                 raw = file.read(_LENGTH.size)
                 offsets.append(offset)
@@ -268,7 +282,7 @@ def _read_newer(file: BinaryIO, chunks: int, scored: int) -> dict[str, Any]:
 def write_reference(
     reference: Reference, records: Iterable[CompactRows], noise: Callable[[], Noise | None] = lambda: None
 ) -> None:
-    """Write the file, one record for each chunk. OutputError where the disk refuses.
+    """Write the file, a record for each of the `parts` of each chunk. OutputError where the disk refuses.
 
     noise: asked after the last record
     """

@@ -9,7 +9,7 @@ yardsticks of `check`, and losses are estimates unless a sensitivity file was me
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from quantrecipe.allocate.losses import Losses
@@ -36,6 +36,9 @@ from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
+from quantrecipe.speed.clock import Clock, Pace
+from quantrecipe.speed.profile import Place, Profile
+from quantrecipe.speed.verdicts import slow_types
 from quantrecipe.targets.targets import DEVICES, load_targets
 
 __all__ = ["Advice", "Room", "Where", "advise"]
@@ -58,6 +61,7 @@ class Advice:
     trained:  tokens that the model was made for; None where it doesn't say
     source:   where the losses are from
     left_out: candidates that this model can't have, by name, and why
+    speeds:   what was measured on this machine, by the device on which layers lie
     """
 
     options: tuple[Option, ...]
@@ -66,6 +70,7 @@ class Advice:
     trained: int | None
     source: str
     left_out: Mapping[str, str]
+    speeds: Mapping[Place, Profile] = field(default_factory=dict)
 
 
 def advise(
@@ -79,10 +84,12 @@ def advise(
     importance_of_another_model: bool = False,
     sensitivity: Sensitivity | None = None,
     where: Where | None = None,
+    speeds: Mapping[Place, Profile] | None = None,
     allow_requantize: bool = True,
 ) -> Advice:
     """The options that a machine has with a model. `settings`: context, type of the cache, batch.
 
+    `speeds`: what was measured on this machine; of what it has, the table of targets isn't asked.
     `candidates`: the recipes to lay out; none: the presets, the curated recipes, and what `fit` would make. PlanError
     where one that was named can't be planned, ImportanceError where the matrix says that it is another model's (unless
     `importance_of_another_model`).
@@ -90,7 +97,7 @@ def advise(
     if not importance_of_another_model:
         require_matrix_of(model, importance)
     advisor = _Advisor(
-        model, registry, Runs(model, room), settings, importance, sensitivity, where or Where()
+        model, registry, Runs(model, room), settings, importance, sensitivity, where or Where(), speeds or {}
     )
     options: list[Option] = []
     left_out: dict[str, str] = {}
@@ -119,6 +126,7 @@ def advise(
         trained=advisor.runs.trained,
         source=advisor.losses.source,
         left_out=MappingProxyType(left_out),
+        speeds=speeds or {},
     )
 
 
@@ -134,6 +142,7 @@ class _Advisor:
         importance: Importance | None,
         sensitivity: Sensitivity | None,
         where: Where,
+        speeds: Mapping[Place, Profile],
     ) -> None:
         self.runs = runs
         self.losses = Losses(model, registry, sensitivity, {})
@@ -141,6 +150,9 @@ class _Advisor:
         self._importance, self._sensitivity, self._where = importance, sensitivity, where
         self._targets = load_targets()
         self._active = ActiveBytes(model)
+        self._speeds = speeds
+        bits = {name: fmt.spec.bits_per_weight for name, fmt in registry.formats.items()}
+        self._slow = {place: slow_types(profile, bits) for place, profile in speeds.items()}
         self._least_bits = self._yardstick()
 
     def plan(self, recipe: Recipe, *, allow_requantize: bool) -> tuple[Plan, bool]:
@@ -193,6 +205,17 @@ class _Advisor:
             small_cache=None if whole.fits else machine.with_small_cache(tensors, whole.settings),
             active=sum(reads(tensor, nbytes) for tensor, nbytes in tensors) if reads.known else None,
             all_layers=machine.layers(),
+            pace=None if best is None else self._pace(plan, best),
+        )
+
+    def _pace(self, plan: Plan, best: Footprint) -> Pace | None:
+        """How fast it is in the way in which it runs, as far as that was measured."""
+        if not self._speeds:
+            return None
+        division = Division(plan.written, best.settings)
+        mix = [(a.tensor, a.nbytes, a.type) for a in plan.assignments]
+        return Clock(plan.written, self._speeds).pace(
+            mix, lambda tensor: "cpu" if division.place(tensor) == "cpu" else "gpu"
         )
 
     def _rows(self, machine: Runs, tensors: Tensors) -> tuple[Footprint, ...]:
@@ -212,13 +235,18 @@ class _Advisor:
         ]
         found = {}
         for device in devices:
-            runs = {
-                name: self._targets.runs(self._where.engine, self._where.build, device, name)
-                for name in types
-            }
-            if those := tuple(name for name, support in runs.items() if support.speed == speed):
+            if those := tuple(name for name in types if self._speed(name, device) == speed):
                 found[device] = those
         return MappingProxyType(found)
+
+    def _speed(self, type_: str, device: str) -> str:
+        """How a type runs there: slow or fast as it was measured here, else what the table of targets says."""
+        said = self._targets.runs(self._where.engine, self._where.build, device, type_).speed
+        place: Place = "cpu" if device == "cpu" else "gpu"
+        profile = self._speeds.get(place)
+        if said == "no" or profile is None or type_ not in profile.types:
+            return said
+        return "slow" if type_ in self._slow[place] else "fast"
 
     def _yardstick(self) -> float:
         """Bits per weight below which `check` calls a file an experiment (QR303); 0 where that can't be said."""

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from quantrecipe.allocate.limits import meters
 from quantrecipe.allocate.losses import Losses
@@ -23,6 +23,7 @@ from quantrecipe.fit.reasons import Reason, reason, reason_text
 from quantrecipe.fit.stock import PREFIX, Mix, Rules, estimated_loss, rivals, stock_mixes, stock_recipes
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
+from quantrecipe.plan.group import part_totals
 from quantrecipe.plan.importance import require_matrix_of
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.spending import Spending
@@ -40,7 +41,10 @@ from quantrecipe.targets.runnable import running_types
 if TYPE_CHECKING:
     from quantrecipe.fit.trial import Trial
 
-__all__ = ["Decision", "Fitted", "Request", "fit", "like_budget", "stock_text"]
+__all__ = ["Decision", "Fitted", "LikeBytes", "Request", "fit", "like_budget", "stock_text"]
+
+LikeBytes = Literal["tensors", "file", "without-tables"]
+"""Which bytes are to be as many as a preset's."""
 
 _WIDTH = 108
 _ROUNDS = 12
@@ -193,8 +197,13 @@ def _rules(request: Request, model: Model, registry: Registry, types: Sequence[s
     )
 
 
-def like_budget(plan: Plan, budget: Budget) -> Budget:
-    """The budget that allows just the data of this plan."""
+def like_budget(plan: Plan, budget: Budget, *, of: LikeBytes = "tensors") -> Budget:
+    """The budget that allows just the bytes of this plan: of its file, its tensors, or its tables and the rest."""
+    if of == "file":
+        return replace(budget, size=plan.nbytes)
+    if of == "without-tables":
+        tables, rest = part_totals(plan)
+        return replace(budget, tables=tables.nbytes or None, without_tables=rest.nbytes)
     nbytes = sum(a.nbytes for a in plan.assignments)
     weights = sum(tensor.size for tensor in plan.model.tensors)
     return replace(

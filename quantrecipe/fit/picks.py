@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from quantrecipe.memory.device import Settings
 from quantrecipe.memory.footprint import WAYS, Footprint, Way
+from quantrecipe.speed.clock import Pace
 from quantrecipe.targets.targets import DEVICES
 
 __all__ = ["EXACT", "FINE", "Option", "Pick", "picks_for_uses", "picks_of_these"]
@@ -48,6 +49,7 @@ class Option:
     small_cache: whole on the GPU with a KV cache of q8_0, where only that makes it fit
     active:  bytes that are read for each token; None where the model doesn't say how many experts that is
     all_layers: that this file has, the head counted as one
+    pace:    how fast it is in the way in which it runs; None where nothing was measured on this machine
     """
 
     name: str
@@ -66,6 +68,7 @@ class Option:
     small_cache: Footprint | None
     active: int | None
     all_layers: int
+    pace: Pace | None = None
 
     @property
     def way(self) -> Way:

@@ -1,14 +1,15 @@
-"""How much of a tensor is read for each token: of experts those that it is sent to, of the embedding one row."""
+"""How much of a tensor is read for each token: of experts those that it is sent to, of tables one row.
+
+Tables may have most of a file's bytes, such as the embeddings for each layer of Gemma 3n, and of these hardly any is
+read. So they are counted by themselves, too.
+"""
 
 from __future__ import annotations
 
 from quantrecipe.model.model import Model
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.tensor import TensorInfo, is_table
 
 __all__ = ["ActiveBytes"]
-
-_ONE_ROW = ("token_embd", "per_layer_token_embd", "token_types", "position_embd")
-"""Tables that are looked up: a token reads its row. An embedding that makes the logits, too, is read whole."""
 
 
 class ActiveBytes:
@@ -31,7 +32,7 @@ class ActiveBytes:
         """Bytes that one token reads of a tensor of so many, rounded up."""
         if tensor.layer is not None and tensor.layer >= self._layers:
             return 0  # next-token prediction, which runs beside the model, if at all
-        if tensor.role in _ONE_ROW and tensor.name != self._head:
+        if is_table(tensor, self._head):
             return -(-nbytes // max(1, tensor.rows * tensor.experts))
         used = self._used[tensor.layer] if tensor.layer is not None else 0
         if tensor.experts > 1 and 0 < used < tensor.experts and tensor.role.endswith(("_exps", "_chexps")):

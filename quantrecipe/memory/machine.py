@@ -8,10 +8,12 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["Gpu", "Machine", "detect_machine"]
+__all__ = ["Gpu", "Machine", "detect_machine", "processor_name"]
 
 _MIB = 1 << 20
+_CPUINFO = Path("/proc/cpuinfo")
 _TIMEOUT = 10  # seconds: drivers can hang, and a machine without an answer counts as one without a GPU
 _APPLE_SHARE = (2, 3)
 """Two thirds of main memory: what Metal lends a process where the system has no limit set."""
@@ -48,6 +50,26 @@ def detect_machine(run: Run | None = None, *, system: str | None = None) -> Mach
     if system == "Darwin":
         return _apple(run, total, free)
     return Machine(gpus=(*_nvidia(run), *_amd(run)), ram_total=total, ram_free=free)
+
+
+def processor_name(run: Run | None = None, *, system: str | None = None) -> str:
+    """What this machine's processor is called; its architecture where the system doesn't say more."""
+    system = system or platform.system()
+    found = ""
+    if system == "Linux":
+        found = _of_cpuinfo(_CPUINFO)
+    elif system == "Darwin":
+        found = ((run or _run)(["sysctl", "-n", "machdep.cpu.brand_string"]) or "").strip()
+    return " ".join((found or platform.processor() or platform.machine()).split())
+
+
+def _of_cpuinfo(path: Path) -> str:
+    """The first "model name" of Linux' list; "" where there is none, as on ARM."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def _nvidia(run: Run) -> list[Gpu]:

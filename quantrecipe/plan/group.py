@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from quantrecipe.layer_ranges import layer_ranges
-from quantrecipe.plan.plan import Assignment
+from quantrecipe.plain_data import fields_of, rounded_bits
+from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.tensor import is_table
 
-__all__ = ["Group", "TypeTotal", "group", "totals"]
+__all__ = ["Group", "PartTotal", "TypeTotal", "group", "part_totals", "totals"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +76,41 @@ def group(assignments: Iterable[Assignment]) -> list[Group]:
         groups.setdefault(key, []).append(a)
     found = [Group(role=members[0].tensor.role, members=tuple(members)) for members in groups.values()]
     return sorted(found, key=lambda g: (roles[g.role], g.first.tensor.layer or 0))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartTotal:
+    """What some of a plan's tensors take together."""
+
+    tensors: int
+    weights: int
+    nbytes: int
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits per weight as stored; 0 where there are none."""
+        return 8 * self.nbytes / self.weights if self.weights else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """What is printed of it, in this order."""
+        bits = {"bits_per_weight": rounded_bits(self.bits_per_weight)}
+        return fields_of(self, "tensors", "weights", "nbytes") | bits
+
+
+def part_totals(plan: Plan) -> tuple[PartTotal, PartTotal]:
+    """The tables of which a token reads a row, and all other tensors."""
+    head = plan.model.head
+    tables = [a for a in plan.assignments if is_table(a.tensor, head)]
+    names = {a.tensor.name for a in tables}
+    return _part(tables), _part([a for a in plan.assignments if a.tensor.name not in names])
+
+
+def _part(members: Sequence[Assignment]) -> PartTotal:
+    return PartTotal(
+        tensors=len(members),
+        weights=sum(a.tensor.size for a in members),
+        nbytes=sum(a.nbytes for a in members),
+    )
 
 
 def totals(assignments: Iterable[Assignment]) -> list[TypeTotal]:

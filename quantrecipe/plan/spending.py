@@ -16,9 +16,9 @@ class Spent:
     """One limit of the budget, and what became of it.
 
     key:   what recipes call it: "size"
-    most:  bytes that it allows
-    used:  bytes that are used
-    more:  a few bytes more …
+    most:  bytes that it allows; nanoseconds for a token, where it is "speed"
+    used:  what of that is used
+    more:  a bit more …
     gain:  … and how much less would then be lost
     """
 

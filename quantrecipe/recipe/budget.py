@@ -6,6 +6,8 @@
       vram: {total: 12GiB, context: 32k, kv: q8_0}     of memory, GB and no unit at all mean GiB
       ram: 64GiB                         of weights that stay in main memory
       active: 3GB                        of weights that are read for each token
+      tables: 700MB                      of tables of which a token reads a row, such as embeddings
+      without_tables: 2GB                of all other tensors
       ties: [[attn_q, attn_k, attn_v]]   tensors of one layer that get one type
 
 Several limits hold together. In a recipe that extends others, the first budget in the chain that gives any limit
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.reading.yaml_document import Node
 from quantrecipe.recipe.terms.pattern import Pattern
+from quantrecipe.tensor import TensorInfo
 from quantrecipe.units import parse_file_size, parse_memory, parse_tokens
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ __all__ = [
     "KV_TYPES",
     "VRAM_KEYS",
     "Budget",
+    "SpeedLimit",
     "VramBudget",
     "budget_keys",
     "merge_budgets",
@@ -41,12 +45,13 @@ __all__ = [
     "written_budget",
 ]
 
-BUDGET_KEYS = ("size", "bpw", "vram", "ram", "active", "ties")
+BUDGET_KEYS = ("size", "bpw", "vram", "ram", "active", "tables", "without_tables", "ties")
 VRAM_KEYS = ("total", "context", "kv", "layers", "experts", "ubatch")
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 """What llama.cpp's --cache-type-k takes."""
 EXPERT_PLACES = ("gpu", "cpu")
 
+_OF_FILES = ("size", "active", "tables", "without_tables")  # sizes as files are counted
 _MAX_BPW = 64  # those of F64, the largest type there is
 _BYTES_FROM = 1_000_000
 """Below this, units.py reads a number without a unit as something else than bytes."""
@@ -73,6 +78,20 @@ class VramBudget:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SpeedLimit:
+    """How fast answers have to be on one machine. Command lines give it; a recipe, which goes elsewhere, can't.
+
+    least:    tokens per second
+    takes:    nanoseconds that a token takes for a tensor of so many bytes in a type
+    constant: nanoseconds of each token, whatever the types
+    """
+
+    least: float
+    takes: Callable[[TensorInfo, int, str], int]
+    constant: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
     """The limits, each None where the recipe doesn't have it, and the ties.
 
@@ -81,7 +100,10 @@ class Budget:
     vram:   what has to fit into the GPU's memory
     ram:    bytes of the weights that stay in main memory
     active: bytes of the weights that are read for each token: of the experts, those that a token is sent to
+    tables: bytes of the tables of which a token reads a row: embeddings, unless they are the head, too
+    without_tables: bytes of all other tensors
     ties:   in each layer, the tensors that the patterns of one tie name get one type
+    speed:  how fast answers have to be
     """
 
     origin: Origin
@@ -90,12 +112,16 @@ class Budget:
     vram: VramBudget | None = None
     ram: int | None = None
     active: int | None = None
+    tables: int | None = None
+    without_tables: int | None = None
     ties: tuple[tuple[Pattern, ...], ...] = ()
+    speed: SpeedLimit | None = None
 
     @property
     def limited(self) -> bool:
         """True where there is any limit."""
-        return any(it is not None for it in (self.size, self.bpw, self.vram, self.ram, self.active))
+        limits = (self.size, self.bpw, self.vram, self.ram, self.active, self.tables, self.without_tables)
+        return any(limit is not None for limit in (*limits, self.speed))
 
 
 def read_budget(node: Node | None, slots: Slots) -> Budget | None:
@@ -107,7 +133,8 @@ def read_budget(node: Node | None, slots: Slots) -> Budget | None:
     if keys is None:
         return None
     if not keys:
-        read.add(node, "the budget is empty", "give it a limit: size, bpw, vram, ram or active")
+        limits = "size, bpw, vram, ram, active, tables or without_tables"
+        read.add(node, "the budget is empty", f"give it a limit: {limits}")
     return Budget(
         origin=Origin(file=read.file, line=node.line),
         size=_size(keys.get("size"), "size", slots, parse_file_size),
@@ -115,6 +142,8 @@ def read_budget(node: Node | None, slots: Slots) -> Budget | None:
         vram=_vram(keys.get("vram"), slots),
         ram=_size(keys.get("ram"), "ram", slots, parse_memory),
         active=_size(keys.get("active"), "active", slots, parse_file_size),
+        tables=_size(keys.get("tables"), "tables", slots, parse_file_size),
+        without_tables=_size(keys.get("without_tables"), "without_tables", slots, parse_file_size),
         ties=tuple(_tie(item, slots) for item in read.items(keys.get("ties"), "ties")),
     )
 
@@ -131,7 +160,10 @@ def merge_budgets(own: Budget | None, inherited: Budget | None) -> Budget | None
         vram=limits.vram,
         ram=limits.ram,
         active=limits.active,
+        tables=limits.tables,
+        without_tables=limits.without_tables,
         ties=own.ties or inherited.ties,
+        speed=limits.speed,
     )
 
 
@@ -144,6 +176,8 @@ def budget_keys(budget: Budget) -> dict[str, Any]:
         "vram": None if vram is None else _given({it.name: getattr(vram, it.name) for it in fields(vram)}),
         "ram": budget.ram,
         "active": budget.active,
+        "tables": budget.tables,
+        "without_tables": budget.without_tables,
         "ties": [[str(pattern) for pattern in tie] for tie in budget.ties] or None,
     }
     return _given(said)
@@ -152,7 +186,7 @@ def budget_keys(budget: Budget) -> dict[str, Any]:
 def written_budget(budget: Budget) -> dict[str, Any]:
     """Return the same for a text that is read again: a size of few bytes gets its unit, so that it isn't misread."""
     said = budget_keys(budget)
-    small = {key: f"{it}B" for key in ("size", "active") if (it := said.get(key, _BYTES_FROM)) < _BYTES_FROM}
+    small = {key: f"{it}B" for key in _OF_FILES if (it := said.get(key, _BYTES_FROM)) < _BYTES_FROM}
     return said | small
 
 

@@ -15,11 +15,15 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
+from quantrecipe.recipe.budget import Budget, SpeedLimit
 from quantrecipe.recipe.load import load_recipe_text
+from quantrecipe.recipe.origin import Origin
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.sensitivity.prior import estimate
+from quantrecipe.tensor import TensorInfo, is_table
 
-BUDGET = "{size: 3MB, bpw: 4.5, vram: {total: 8MB, context: 512, ubatch: 64}, ram: 8MB, active: 3MB}"
+BUDGET = "{size: 3MB, bpw: 4.5, vram: {total: 8MB, context: 512, ubatch: 64}, ram: 8MB, active: 3MB, "
+BUDGET += "tables: 1MB, without_tables: 3MB}"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,7 @@ def plan(model: Model, registry: Registry, type_: str) -> Plan:
     )
 
 
-@pytest.mark.parametrize("key", ["size", "bpw", "ram", "active", "vram"])
+@pytest.mark.parametrize("key", ["size", "bpw", "ram", "active", "vram", "tables", "without_tables"])
 def test_a_type_of_another_size_takes_as_much_more_as_the_plan_does(
     model: Model, registry: Registry, key: str
 ) -> None:
@@ -65,8 +69,8 @@ def test_a_type_of_another_size_takes_as_much_more_as_the_plan_does(
 def test_padding_counts(model: Model, registry: Registry) -> None:
     meter = limits(model, registry)["size"]
     tensor = next(t for t in model.tensors if t.role == "attn_norm")
-    assert meter.takes(tensor, 1) == model.alignment
-    assert meter.takes(tensor, model.alignment + 1) == 2 * model.alignment
+    assert meter.takes(tensor, 1, "F32") == model.alignment
+    assert meter.takes(tensor, model.alignment + 1, "F32") == 2 * model.alignment
     made = plan(model, registry, "NVFP4")
     assert (
         made.nbytes
@@ -98,11 +102,12 @@ def test_of_experts_only_those_in_use_are_read(model: Model, registry: Registry)
     meter = limits(model, registry)["active"]
     up = next(t for t in model.tensors if t.role == "ffn_up_exps")
     q = next(t for t in model.tensors if t.role == "attn_q")
-    assert (meter.takes(up, 1001), meter.takes(q, 1001)) == (501, 1001)
+    assert (meter.takes(up, 1001, "Q4_K"), meter.takes(q, 1001, "Q4_K")) == (501, 1001)
 
 
 def test_the_order_is_that_of_the_keys(model: Model, registry: Registry) -> None:
-    assert list(limits(model, registry)) == ["size", "bpw", "vram", "ram", "active"]
+    keys = ["size", "bpw", "vram", "ram", "active", "tables", "without_tables"]
+    assert list(limits(model, registry)) == keys
     assert list(limits(model, registry, "{active: 3MB}")) == ["active"]
 
 
@@ -141,3 +146,49 @@ def test_the_choice_within_a_size_is_the_best_one_with_padding(
     )
     assert made.spending is not None
     assert made.spending.loss == pytest.approx(best, rel=1e-9)
+
+
+def test_a_limit_of_speed_counts_the_time_of_a_token(model: Model, registry: Registry) -> None:
+    """In nanoseconds: what each tensor takes in its type, and what every token takes."""
+    nanoseconds = {"Q4_K": 1.0, "Q8_0": 0.5}
+
+    def takes(tensor: TensorInfo, nbytes: int, type_: str) -> int:
+        return round(nbytes * nanoseconds.get(type_, 0.0))
+
+    limit = SpeedLimit(least=40, takes=takes, constant=1000)
+    (meter,) = meters(Budget(origin=Origin(file="x", line=0), speed=limit), model)
+    assert (meter.key, meter.most) == ("speed", 25_000_000)
+    made = plan(model, registry, "Q4_K")
+    data = sum(a.nbytes for a in made.assignments if a.type == "Q4_K")
+    assert meter.whole(made) == 1000 + data
+    assert meter.used_by(made, {a.tensor.name for a in made.assignments}) == data
+    assert meter.text(25_000_000) == "40 tokens per second"
+    assert meter.text(23_456_789) == "42.63 tokens per second"
+
+
+def test_tables_are_counted_by_themselves(model: Model, registry: Registry) -> None:
+    found = limits(model, registry)
+    made = plan(model, registry, "Q4_K")
+    table = next(a for a in made.assignments if a.tensor.role == "token_embd")
+    assert found["tables"].whole(made) == table.nbytes
+    whole = sum(a.nbytes for a in made.assignments)
+    assert found["without_tables"].whole(made) == whole - table.nbytes
+
+
+def test_an_embedding_that_makes_the_logits_is_no_table(tmp_path: Path, registry: Registry) -> None:
+    path = write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1, tied=True), llama_metadata(block_count=1))
+    tied = open_model(path)
+    found = limits(tied, registry, "{tables: 1MB, without_tables: 3MB}")
+    made = plan(tied, registry, "Q4_K")
+    assert found["tables"].whole(made) == 0
+    assert found["without_tables"].whole(made) == sum(a.nbytes for a in made.assignments)
+
+
+def test_tables_for_each_layer_are_tables() -> None:
+    """They hold most of the bytes of Gemma 3n, whose embedding is the head."""
+    each = TensorInfo.from_name("per_layer_token_embd.weight", (262144, 7680), "F32")
+    own = TensorInfo.from_name("token_embd.weight", (262144, 2048), "F32")
+    assert is_table(each, "token_embd.weight")
+    assert not is_table(own, "token_embd.weight")
+    assert is_table(own, "output.weight")
+    assert not is_table(TensorInfo.from_name("blk.0.attn_q.weight", (8, 8), "F32"), None)

@@ -241,3 +241,18 @@ def test_what_transposing_takes_is_told(tmp_path: Path, capsys: Output) -> None:
 def test_nothing_is_told_where_nothing_is_transposed(files: tuple[str, str], capsys: Output) -> None:
     assert main(["plan", *files]) == 0
     assert "transposed" not in capsys.readouterr().out
+
+
+def test_tables_that_are_much_of_the_data_are_told_of(tmp_path: Path, capsys: Output) -> None:
+    """Of a small model with a large vocabulary, whose head is another tensor."""
+    path = write_gguf(tmp_path / "m.gguf", llama_tensors(vocab=4096), llama_metadata())
+    assert main(["plan", "llama.cpp/Q8_0", str(path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "1.06 MiB of it (32 %) are tables of which a token reads a row, 8.500 bits per weight" in out
+    tied = write_gguf(tmp_path / "tied.gguf", llama_tensors(vocab=4096, tied=True), llama_metadata())
+    assert main(["plan", "llama.cpp/Q8_0", str(tied)]) == 0
+    assert "tables" not in capsys.readouterr().out
+    assert main(["plan", "llama.cpp/Q8_0", str(tied), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["tables"] == {"tensors": 0, "weights": 0, "nbytes": 0, "bits_per_weight": 0.0}
+    assert told["without_tables"]["nbytes"] == sum(tensor["nbytes"] for tensor in told["tensors"])

@@ -148,6 +148,7 @@ CASES: dict[str, list[str]] = {
         f"eval out/{LONG}-Q4_K_M.gguf llama.cpp/Q8_0 llama.cpp/Q8_0@none --reference model.gguf --prompts mine.yaml",
         "eval --reference r --save-reference r",
     ],
+    "speed": [],  # needs an engine; the tests of speed have its cases
     "inspect": [
         "inspect made.gguf",
         "inspect made.gguf --tensors",

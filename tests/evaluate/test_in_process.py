@@ -13,10 +13,18 @@ from numpy.typing import NDArray
 
 from quantrecipe.engine.language_model import LanguageModel
 from quantrecipe.errors import EvaluationError
-from quantrecipe.evaluate import Text
+from quantrecipe.evaluate import Text, in_process
 from quantrecipe.evaluate.compact import compact
-from quantrecipe.evaluate.in_process import FEWEST_DOCUMENTS, cut, require_vocabulary, run_model, token_starts
-from quantrecipe.evaluate.reference import Reference, ScoredText, write_reference
+from quantrecipe.evaluate.in_process import (
+    FEWEST_DOCUMENTS,
+    Settings,
+    cut,
+    require_vocabulary,
+    run_model,
+    run_reference,
+    token_starts,
+)
+from quantrecipe.evaluate.reference import Reference, ScoredText, read_reference, write_reference
 
 N_CTX = 16  # positions 8 … 14 are scored: they predict tokens 9 … 15
 
@@ -200,3 +208,79 @@ def test_each_second_chunk_is_held_against_its_own_targets(tmp_path: Path) -> No
     half = run_model(model, reference.path, 2, tell=told.append).stacked().reshape(4, 3, 7)
     assert np.array_equal(half, whole[:, ::2])
     assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5), (1, 3), (2, 3), (3, 3)]
+
+
+LONG = 2500
+"""Tokens of a chunk whose scored half takes five records."""
+
+
+class SpeakingAtLength(Speaking):
+    """The same for long chunks, in `pieces` as LanguageModel gives what is too large for one array, or whole."""
+
+    def __init__(self, sure: float, *, pieces: bool) -> None:
+        super().__init__(sure)
+        self.in_pieces = pieces
+
+    def logits(self, chunks: NDArray[np.int32], **_: int) -> Iterator[NDArray[np.float32]]:
+        for chunk in chunks:
+            rng = np.random.default_rng(chunk[:8].tolist())
+            said = (self.sure * rng.standard_normal((1249, 9))).astype(np.float32)
+            yield from np.split(said, [512, 1024]) if self.in_pieces else [said]
+
+    def tokenize(self, text: bytes, *, special: bool = False) -> NDArray[np.int32]:
+        return np.frombuffer(text, np.uint8).astype(np.int32) % 9
+
+
+@pytest.mark.parametrize("answers", [(), ((1400, 1450), (2450, 4000))], ids=["all", "answers"])
+def test_long_chunks_are_read_and_written_in_parts(
+    tmp_path: Path, answers: tuple[tuple[int, int], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole or in pieces, a chunk gives the same bytes and the same figures; parts in which nothing counts, too."""
+    data = np.random.default_rng(1).integers(65, 91, 2 * LONG).astype(np.uint8).tobytes()
+    text = Text(name="t", data=data, answers=answers)
+    monkeypatch.setattr(in_process, "token_starts", lambda engine, text, tokens: np.arange(len(tokens)))
+    settings = Settings(n_ctx=LONG, chunks=None, tail=0.0, noise_chunks=1, key="")
+    found = []
+    for pieces in (False, True):
+        told: list[tuple[int, int]] = []
+        out = tmp_path / f"{pieces}.reference"
+        run_reference(
+            cast(LanguageModel, SpeakingAtLength(1.0, pieces=pieces)), [text], out, settings, tell=told.append
+        )
+        assert told == [(1, 3), (2, 3), (3, 3)]
+        other = cast(LanguageModel, SpeakingAtLength(2.0, pieces=not pieces))
+        found.append(run_model(other, out, tell=lambda done: None).stacked())
+    one, two = (tmp_path / f"{pieces}.reference" for pieces in (False, True))
+    assert one.read_bytes() == two.read_bytes()
+    assert np.array_equal(*found)
+    reference = read_reference(one)
+    assert [part.stop for part in reference.parts] == [256, 512, 768, 1024, 1249]
+    assert len(list(reference.records())) == 10
+    assert found[0].shape[1] == reference.positions < 2 * 1249 + 1
+    assert reference.noise is not None and reference.noise.mean < 1e-6  # the model says the same twice
+
+
+def test_a_reference_with_a_record_for_each_chunk_is_still_read(tmp_path: Path) -> None:
+    """As the second version of the file had it, whatever the context."""
+    tokens = np.random.default_rng(0).integers(0, 9, (2, LONG)).astype(np.int32)
+    reference = Reference(
+        path=tmp_path / "r",
+        model="m.gguf",
+        key="",
+        n_ctx=LONG,
+        n_vocab=9,
+        vocabulary="",
+        tail=0.0,
+        texts=(ScoredText(name="t", digest="", chunks=2),),
+        tokens=tokens,
+        version=2,
+    )
+    said = SpeakingAtLength(1.0, pieces=False).logits(tokens)
+    write_reference(
+        reference, [compact(logits, targets) for logits, targets in zip(said, reference.targets, strict=True)]
+    )
+    data = reference.path.read_bytes()
+    reference.path.write_bytes(data.replace(b"reference 3", b"reference 2", 1))
+    assert read_reference(reference.path).parts == (slice(0, 1249),)
+    whole = cast(LanguageModel, SpeakingAtLength(1.0, pieces=False))
+    assert np.abs(run_model(whole, reference.path, tell=lambda done: None).divergence).max() < 1e-5

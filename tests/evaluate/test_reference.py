@@ -58,7 +58,7 @@ def test_what_is_written_is_read(reference: Reference) -> None:
     assert again == reference
     assert np.array_equal(again.tokens, reference.tokens)
     assert (again.chunks, again.scored) == (3, SCORED)
-    for ours, theirs in zip(again.rows(), records(3), strict=True):
+    for ours, theirs in zip(again.records(), records(3), strict=True):
         assert np.array_equal(ours.mask, theirs.mask)
         assert ours.values == pytest.approx(theirs.values, rel=1e-3, abs=1e-4)
         assert np.array_equal(ours.cost, theirs.cost)
@@ -101,7 +101,7 @@ def test_what_counts_what_belongs_together_and_the_noise(reference: Reference) -
     assert again.blocks is not None
     assert again.blocks.tolist() == [0, 0, 7]
     assert again.positions == counted.sum()
-    assert [len(its.cost) for its in again.rows()] == counted.sum(axis=1).tolist()
+    assert [len(its.cost) for its in again.records()] == counted.sum(axis=1).tolist()
     numbers = np.arange(counted.sum(), dtype=np.float64)
     parts = again.split(Positions(cost=numbers, reference_cost=numbers, divergence=numbers, agrees=numbers))
     assert len(parts["code"]) == counted[:2].sum()
@@ -117,7 +117,7 @@ def parts_of(rows: CompactRows) -> list[CompactRows]:
 
 def test_a_file_of_the_first_version_is_read(reference: Reference) -> None:
     """It had neither which chunks belong together, nor what counts, nor the noise."""
-    data = reference.path.read_bytes().replace(b"quantrecipe reference 2", b"quantrecipe reference 1", 1)
+    data = reference.path.read_bytes().replace(b"quantrecipe reference 3", b"quantrecipe reference 1", 1)
     more = 3 * 4 + 3 * 2  # blocks, and nine bits for each chunk
     start = data.index(b"\n", 30) + 1 + reference.tokens.size * 4
     reference.path.write_bytes(data[:start] + data[start + more : -20])
@@ -125,13 +125,13 @@ def test_a_file_of_the_first_version_is_read(reference: Reference) -> None:
     assert old == reference
     assert (old.version, old.noise, old.counted, old.blocks) == (1, None, None, None)
     assert old.positions == 3 * SCORED
-    assert [rows.cost.tolist() for rows in old.rows()] == [rows.cost.tolist() for rows in records(3)]
+    assert [rows.cost.tolist() for rows in old.records()] == [rows.cost.tolist() for rows in records(3)]
     assert is_reference(reference.path)
 
 
 def test_a_file_of_a_newer_version(reference: Reference) -> None:
     data = reference.path.read_bytes()
-    reference.path.write_bytes(data.replace(b"reference 2", b"reference 3", 1))
+    reference.path.write_bytes(data.replace(b"reference 3", b"reference 4", 1))
     with pytest.raises(EvaluationError, match="is a reference of a newer quantrecipe"):
         read_reference(reference.path)
 
@@ -179,7 +179,7 @@ def test_a_record_damaged(reference: Reference) -> None:
     data[-40:-20] = b"\0" * 20  # before the noise
     reference.path.write_bytes(data)
     with pytest.raises(EvaluationError, match=r"chunk 3: a record is damaged .*; make the reference again"):
-        list(read_reference(reference.path).rows())
+        list(read_reference(reference.path).records())
 
 
 @pytest.mark.parametrize(

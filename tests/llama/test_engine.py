@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.long_chunks import whole_and_in_pieces
 
-from quantrecipe.engine import engine_facts, find_engine
+from quantrecipe.engine import Session, engine_facts, find_engine
 from quantrecipe.engine.bindings import Llama
 from quantrecipe.engine.graph import Ggml
 from quantrecipe.engine.language_model import LanguageModel
@@ -125,3 +126,12 @@ def test_parts_of_weights_are_read_and_written(models: Path, package: Path) -> N
         assert np.flatnonzero(model.read(name) != exact).tolist() == list(range(128, 192))
         with pytest.raises(EvaluationError, match=r"doesn't use a tensor blk\.9"):
             model.read("blk.9.attn_k.weight")
+
+
+def test_a_long_chunk_says_the_same_piece_by_piece(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    text = TEXT.read_bytes()
+    with Session(models / "BF16.gguf") as session:
+        whole, pieces = session.call(whole_and_in_pieces, text, 2048)
+    assert [len(piece) for piece in pieces] == [512, 511]
+    assert np.abs(np.concatenate(pieces) - whole).max() < 1e-3

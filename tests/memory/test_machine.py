@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from quantrecipe.memory import machine
-from quantrecipe.memory.machine import Gpu, detect_machine
+from quantrecipe.memory.machine import Gpu, detect_machine, processor_name
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -81,3 +82,26 @@ def test_a_driver_that_hangs_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(machine.subprocess, "run", hang)
     assert detect_machine(system="Linux").gpus == ()
+
+
+def test_the_processor_s_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: AMD  EPYC 9004\nmodel name\t: another\n")
+    monkeypatch.setattr(machine, "_CPUINFO", cpuinfo)
+    assert processor_name(system="Linux") == "AMD EPYC 9004"
+    run = answers(sysctl_machdep_cpu_brand_string="Apple M3 Max\n")
+    assert processor_name(run, system="Darwin") == "Apple M3 Max"
+
+
+@pytest.mark.parametrize("content", ["processor: 0\nBogoMIPS: 50\n", None])
+def test_a_processor_without_a_name_is_its_kind(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux on ARM lists no model."""
+    if content is not None:
+        (tmp_path / "cpuinfo").write_text(content)
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert processor_name(system="Linux") == "aarch64"
+    assert processor_name(system="Windows") == "aarch64"

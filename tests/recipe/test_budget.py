@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.recipe.budget import Budget, VramBudget
+from quantrecipe.recipe.budget import Budget, VramBudget, written_budget
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.recipe.target import Target
@@ -89,10 +89,14 @@ def test_ties_are_lists_of_patterns(registry: Registry) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("budget: {}", "the budget is empty; give it a limit: size, bpw, vram, ram or active"),
+        (
+            "budget: {}",
+            "the budget is empty; give it a limit: size, bpw, vram, ram, active, tables or without_tables",
+        ),
         (
             "budget: 5GiB",
-            "budget must be a mapping, not a text; its keys: size, bpw, vram, ram, active, ties",
+            "budget must be a mapping, not a text; its keys: "
+            "size, bpw, vram, ram, active, tables, without_tables, ties",
         ),
         ("budget: {size: 5 Gigs}", "size: '5 Gigs' is no size; write 5.2GB, 48G or 500M"),
         (
@@ -238,7 +242,10 @@ def test_the_digest_knows_of_budgets_where_types_are_chosen(registry: Registry) 
     assert load(plain, registry).digest == load(plain + "budget: {bpw: 4}", registry).digest
 
 
-LIMITS = {"size": "5GiB", "bpw": "4.5", "vram": "12GiB", "ram": "64GiB", "active": "3GB"}
+LIMITS = {"size": "5GiB", "bpw": "4.5", "vram": "12GiB", "ram": "64GiB", "active": "3GB"} | {
+    "tables": "700MB",
+    "without_tables": "2GB",
+}
 
 
 @pytest.mark.parametrize("key", LIMITS)
@@ -268,3 +275,11 @@ def test_any_limit_of_a_child_replaces_all_of_its_parent(
     assert [name for name in LIMITS if getattr(inherited, name) is not None] == list(LIMITS)
     assert Path(inherited.origin.file).name == "parent.yaml"
     assert [[str(it) for it in tie] for tie in inherited.ties] == [["ffn_up", "ffn_gate"]]
+
+
+def test_tables_have_limits_of_their_own(registry: Registry) -> None:
+    found = budget("{tables: 700MB, without_tables: 2G}", registry)
+    assert (found.tables, found.without_tables) == (700_000_000, 2_000_000_000)
+    again = load(CHOOSE + "budget: {tables: 300kB, without_tables: 0.2M}", registry)
+    assert again.budget is not None
+    assert written_budget(again.budget) == {"tables": "300000B", "without_tables": "200000B"}

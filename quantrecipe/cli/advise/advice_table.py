@@ -17,6 +17,7 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.planned.running_table import WHERE, miss_text, run_cells
+from quantrecipe.cli.speed.speed_table import iq_or_q_text, rate_text
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table, numbers
 from quantrecipe.cli.units import count_text, gib_text, loss_text, unit_of
 from quantrecipe.fit.advise import Advice, Room
@@ -26,6 +27,8 @@ from quantrecipe.memory.footprint import Footprint
 from quantrecipe.memory.machine import Machine
 from quantrecipe.model.model import Model
 from quantrecipe.plain_data import fields_of, rounded_bits, significant
+from quantrecipe.registry import Registry
+from quantrecipe.speed.verdicts import iq_or_q
 from quantrecipe.units import memory_text, tokens_text
 
 __all__ = ["Advised", "advice_document", "render_advice"]
@@ -55,10 +58,17 @@ _AMOUNTS = ("weights", "KV", "compute", "total", "left", "RAM")
 _SPARE = ("file", "longest", "bits")
 # The heading of the last column, whose letters the legend explains. The first column has no heading either.
 _NOTES = " "
+_RATE = "tok/s"
 
 
 def render_advice(
-    advised: Sequence[Advised], machine: Machine, room: Room, settings: Settings, *, given: bool
+    advised: Sequence[Advised],
+    machine: Machine,
+    room: Room,
+    settings: Settings,
+    registry: Registry,
+    *,
+    given: bool,
 ) -> RenderableType:
     """The machine, and for each model its table and what to take. `given`: the GPU was said, not found."""
     parts: list[RenderableType] = [Paragraph(_machine(machine, room, settings, given=given), indent=0)]
@@ -71,14 +81,14 @@ def render_advice(
             "questions, or trust a benchmark of both files; `quantrecipe help which-file` has what was published."
         )
         parts += [Text(), Paragraph(said, indent=0)]
-    return Lines(*parts, Text(), *_legend(advised, room))
+    return Lines(*parts, Text(), *_legend(advised, room, registry))
 
 
 def advice_document(
-    advised: Sequence[Advised], machine: Machine, room: Room, settings: Settings
+    advised: Sequence[Advised], machine: Machine, room: Room, settings: Settings, registry: Registry
 ) -> dict[str, Any]:
     """What is printed; a single model's advice stands at the top, too, as it did when there was only one."""
-    models = [_of_model(it) for it in advised]
+    models = [_of_model(it, registry) for it in advised]
     top = (
         {key: models[0][key] for key in ("layers", "source", "options", "picks")} if len(models) == 1 else {}
     )
@@ -94,8 +104,9 @@ def advice_document(
     }
 
 
-def _of_model(it: Advised) -> dict[str, Any]:
+def _of_model(it: Advised, registry: Registry) -> dict[str, Any]:
     advice = it.advice
+    bits = {name: fmt.spec.bits_per_weight for name, fmt in registry.formats.items()}
     return {
         "model": it.name,
         "weights": _weights(it.model),
@@ -105,6 +116,13 @@ def _of_model(it: Advised) -> dict[str, Any]:
         "options": [_of_option(option) for option in advice.options],
         "picks": [{"use": pick.use, "option": pick.option.name, "why": pick.why} for pick in advice.picks],
         "left_out": advice.left_out,
+        "measured_speed": {
+            place: {
+                **fields_of(profile, "key", "where", "engine", "model"),
+                "iq_or_q": iq_or_q(profile, bits),
+            }
+            for place, profile in advice.speeds.items()
+        },
     }
 
 
@@ -124,6 +142,7 @@ def _of_option(option: Option) -> dict[str, Any]:
         **fields_of(option, "runs", "best"),
         "max_context_whole": option.whole_context,
         "fits_with_q8_0_kv": option.small_cache is not None,
+        "speed": option.pace,
     }
 
 
@@ -166,6 +185,8 @@ def _table(it: Advised, room: Room) -> Table:
     """A line for each recipe and way to run it; below those that don't fit, by how much they miss."""
     unit = _unit(it)[1]
     headings = ["bits", "est. loss", "file", *_AMOUNTS, "longest"]
+    if any(option.pace is not None and option.pace.token for option in it.advice.options):
+        headings.insert(2, _RATE)
     if not room.gpu:
         headings.remove("RAM")  # it is all there is
     rows: list[Sequence[Cell] | Paragraph] = []
@@ -200,9 +221,12 @@ def _of_file(option: Option, run: Footprint, unit: int, *, first: bool) -> dict[
         "bits": f"{option.bits_per_weight:.2f}",
         "est. loss": loss_text(option.loss),
         "file": gib_text(option.nbytes, unit),
+        _RATE: "–",
         _NOTES: _notes(option),
     }
     cells = {heading: (text if first else "", style) for heading, text in texts.items()}
+    if option.pace is not None and option.best is not None and run.way == option.best.way:
+        cells[_RATE] = rate_text(option.pace.token), "bold"
     return cells | {"longest": (_longest(option, run), style)}
 
 
@@ -289,7 +313,7 @@ def _exact(nbytes: int) -> str:
     return f"{nbytes // _GIB}GiB" if nbytes % _GIB == 0 else f"{nbytes >> 20}MiB"
 
 
-def _legend(advised: Sequence[Advised], room: Room) -> Iterator[Paragraph]:
+def _legend(advised: Sequence[Advised], room: Room, registry: Registry) -> Iterator[Paragraph]:
     options = [option for it in advised for option in it.advice.options]
     usable = memory_text(room.gpu - reserved(room.gpu)) if room.gpu else memory_text(room.ram)
     place = "of the GPU's memory" if room.gpu else "of main memory"
@@ -299,11 +323,26 @@ def _legend(advised: Sequence[Advised], room: Room) -> Iterator[Paragraph]:
         f"est. loss: an estimate of the mean KL divergence in nats, by the {advised[0].advice.source}"
         + ("; nothing was measured on this model" if advised[0].advice.source.startswith("prior") else ""),
     ]
+    speeds = {profile.key: profile for it in advised for profile in it.advice.speeds.values()}
+    for profile in speeds.values() if any(option.pace is not None for option in options) else ():
+        said.append(
+            f"tok/s: tokens per second of answers, in the way in which it runs; measured on {printable(profile.where)} "
+            f"with the shapes of {printable(profile.model)}"
+        )
+        said += [text] if (text := iq_or_q_text(profile, registry)) else []
+    if not speeds:
+        said.append(
+            "speed wasn't measured on this machine, so what is said of it is the table's: `quantrecipe speed MODEL` "
+            "measures it"
+        )
     if any(option.needs_imatrix for option in options):
         said.append("m  needs an importance matrix, and is laid out as if there were one")
     if any(option.slow for option in options):
         devices = list(dict.fromkeys(_DEVICES[device] for option in options for device in option.slow))
-        said.append(f"s  has types that are slow on {_listed(devices)}, by the table of targets (QR402)")
+        source = "by the table of targets (QR402)"
+        if speeds:
+            source = "as it was measured here, and, where it wasn't, by the table of targets (QR402)"
+        said.append(f"s  has types that are slow on {_listed(devices)}, {source}")
     if any(option.experiment for option in options):
         said.append("x  an experiment: fewer bits than Q2_K, so that answers aren't reliable (QR303)")
     if any(option.refused for option in options):

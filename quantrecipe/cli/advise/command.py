@@ -14,6 +14,7 @@ from quantrecipe.cli.options.paths import file_option
 from quantrecipe.cli.options.shared import another_model_option, arch_option, json_option
 from quantrecipe.cli.options.target import target_option
 from quantrecipe.cli.planned.inputs import importance_in, sensitivity_in
+from quantrecipe.cli.planned.speeds import speeds_here
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import ModelError, RecipeError
 
@@ -103,7 +104,8 @@ def command(
 
     Without a RECIPE, the presets and the curated recipes are laid out, and what is best for code, chat and long
     contexts is said; with some, which of these. Only shapes are needed: MODEL may be a Hugging Face folder, a GGUF,
-    a shape file or a reference model (shapes/NAME). GPUs are asked for by nvidia-smi, rocm-smi or sysctl.
+    a shape file or a reference model (shapes/NAME). GPUs are asked for by nvidia-smi, rocm-smi or sysctl. After
+    `quantrecipe speed`, it also says how many tokens per second each gives.
     """
     from quantrecipe.cli.advise.advice_table import Advised, advice_document, render_advice
     from quantrecipe.fit.advise import advise
@@ -138,15 +140,16 @@ def command(
                 importance_of_another_model=another_model,
                 sensitivity=measured,
                 where=where,
+                speeds=speeds_here(model, other_gpu=vram is not None),
             ),
         )
         for name, model in models.items()
     ]
     if as_json:
-        ctx.print_json(advice_document(advised, machine, room, settings))
+        ctx.print_json(advice_document(advised, machine, room, settings, registry))
         return
     given = vram is not None or no_gpu
-    ctx.console.print(render_advice(advised, machine, room, settings, given=given))
+    ctx.console.print(render_advice(advised, machine, room, settings, registry, given=given))
 
 
 def _sorted_out(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from quantrecipe.model.model import Model
     from quantrecipe.plan.review.diff import Costs
     from quantrecipe.plan.review.sides import Side
+    from quantrecipe.speed.clock import Pace
 
 __all__ = ["command", "compare"]
 
@@ -146,7 +147,19 @@ def compare(
     after, new_error = _side(new, model)
     if before is None or after is None:
         return Comparison(model=name, old_error=old_error, new_error=new_error)
-    return Comparison(model=name, diff=diff_sides(name, before, after, costs))
+    paces = _pace(before, model), _pace(after, model)
+    return Comparison(model=name, diff=diff_sides(name, before, after, costs), paces=paces)
+
+
+def _pace(side: Side, model: Model | None) -> Pace | None:
+    """How fast a side is on this machine, where the model and its types were measured."""
+    if model is None:
+        return None
+    from quantrecipe.cli.planned.speeds import pace_here, speeds_here
+
+    written = replace(model, tensors=tuple(fate.tensor for fate in side.tensors.values()))
+    mix = [(fate.tensor, fate.nbytes, fate.type) for fate in side.tensors.values()]
+    return pace_here(written, mix, speeds_here(model))
 
 
 def _side(operand: Operand, model: Model | None) -> tuple[Side | None, QuantrecipeError | None]:

@@ -15,6 +15,7 @@ from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.plan.review.diff import Change, PlanDiff
 from quantrecipe.plan.review.rule_changes import RuleChange
 from quantrecipe.plan.review.sides import Fate
+from quantrecipe.speed.clock import Pace
 
 __all__ = [
     "Comparison",
@@ -27,10 +28,12 @@ __all__ = [
     "importance_note",
     "metadata_table",
     "new_warnings",
+    "part_rows",
     "percent_text",
     "problem_text",
     "reasons",
     "shared_warnings",
+    "speed_rows",
     "summary_table",
     "type_text",
     "unchanged_table",
@@ -44,12 +47,16 @@ _LONGEST = 60
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """What became of comparing two sides on one model: the differences, or what keeps a side from being planned."""
+    """What became of comparing two sides on one model: the differences, or what keeps a side from being planned.
+
+    paces: how fast each side is on this machine; None where nothing was measured
+    """
 
     model: str
     diff: PlanDiff | None = None
     old_error: QuantrecipeError | None = None
     new_error: QuantrecipeError | None = None
+    paces: tuple[Pace | None, Pace | None] = (None, None)
 
     @property
     def differs(self) -> bool:
@@ -59,7 +66,7 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """The differences, or what keeps each side from being planned."""
         if self.diff is not None:
-            return self.diff.to_json()
+            return self.diff.to_json() | {"speed": {"old": self.paces[0], "new": self.paces[1]}}
         return {
             "model": self.model,
             "differs": True,
@@ -114,6 +121,29 @@ def summary_table(comparisons: Sequence[Comparison], old: str, new: str) -> Tabl
         bits = "" if diff is None else bits_text(diff.old.bits_per_weight, diff.new.bits_per_weight)
         rows.append((comparison.model, bits, "" if diff is None else bytes_text(diff.new.nbytes), words))
     return Table({"model": "name", "bits/weight": "word", "size": "number", "change": "text"}, rows)
+
+
+def speed_rows(comparison: Comparison) -> list[tuple[str, float, float]]:
+    """What tokens per second are about, and how many there are before and after; nothing where that isn't known."""
+    old, new = comparison.paces
+    if old is None or new is None:
+        return []
+    pairs = (("tokens/s here", old.token, new.token), ("tokens/s, prompts", old.prompt, new.prompt))
+    return [(what, before, after) for what, before, after in pairs if before and after]
+
+
+def part_rows(diff: PlanDiff) -> list[tuple[str, int, int]]:
+    """Bytes before and after of what is compared with what: of all tensors, and, where there are tables, without them.
+
+    A file has a header besides; and two files of equal bytes may differ in what isn't a table.
+    """
+    sides = (diff.old, diff.new)
+    whole = [sum(fate.nbytes for fate in side.tensors.values()) for side in sides]
+    tables = [side.tables_nbytes for side in sides]
+    rows = [("tensors", whole[0], whole[1])]
+    if any(tables):
+        rows.append(("without tables", whole[0] - tables[0], whole[1] - tables[1]))
+    return rows
 
 
 def unchanged_table(diff: PlanDiff) -> Table:

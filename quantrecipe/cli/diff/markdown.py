@@ -18,15 +18,18 @@ from quantrecipe.cli.diff.comparison import (
     importance_note,
     metadata_table,
     new_warnings,
+    part_rows,
     percent_text,
     problem_text,
     reasons,
     shared_warnings,
+    speed_rows,
     summary_table,
     type_text,
     unchanged_table,
     where_idle,
 )
+from quantrecipe.cli.speed.speed_table import rate_text
 from quantrecipe.cli.tables import Kind
 from quantrecipe.cli.tables.markup import code, details, escaped, markdown_rows, markdown_table
 from quantrecipe.cli.units import bytes_text
@@ -72,7 +75,7 @@ def _model(comparison: Comparison, old: str, new: str, *, every: bool) -> list[s
         return ["\n".join(lines)]
     blocks = []
     if diff.differs:
-        blocks.append(_totals(diff))
+        blocks.append(_totals(diff, speed_rows(comparison)))
     if diff.changes:
         blocks += _changes(diff)
     if found := reasons(diff):
@@ -94,12 +97,13 @@ def _warnings(texts: Sequence[str]) -> list[str]:
     return ["> [!WARNING]\n" + "\n".join(f"> {escaped(text)}<br>" for text in texts)] if texts else []
 
 
-def _totals(diff: PlanDiff) -> str:
+def _totals(diff: PlanDiff, speeds: list[tuple[str, float, float]]) -> str:
     old, new = diff.old, diff.new
     size = f"{delta_text(diff.delta)} ({percent_text(old.nbytes, new.nbytes)})"
     bits = f"{new.bits_per_weight - old.bits_per_weight:+.3f}".replace("-", "−")
     rows = [
-        ["size", bytes_text(old.nbytes), bytes_text(new.nbytes), size],
+        ["file", bytes_text(old.nbytes), bytes_text(new.nbytes), size],
+        *([what, bytes_text(a), bytes_text(b), percent_text(a, b)] for what, a, b in part_rows(diff)),
         ["bits per weight", f"{old.bits_per_weight:.3f}", f"{new.bits_per_weight:.3f}", bits],
     ]
     if diff.cost_before is not None and diff.cost_after is not None:
@@ -108,6 +112,10 @@ def _totals(diff: PlanDiff) -> str:
         rows.append(
             [f"estimated error{without}", f"{diff.cost_before:.3g}", f"{diff.cost_after:.3g}", change]
         )
+    rows += [
+        [what, rate_text(before), rate_text(after), percent_text(before, after)]
+        for what, before, after in speeds
+    ]
     return markdown_rows(("", "before", "after", "change"), ("word", "number", "number", "number"), rows)
 
 

@@ -16,16 +16,19 @@ from quantrecipe.cli.diff.comparison import (
     importance_note,
     metadata_table,
     new_warnings,
+    part_rows,
     percent_text,
     problem_text,
     reasons,
     shared_warnings,
+    speed_rows,
     summary_table,
     type_text,
     unchanged_table,
     where_idle,
 )
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.speed.speed_table import rate_text
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.plan.review.diff import Change, PlanDiff
@@ -81,7 +84,7 @@ def _model(comparison: Comparison, old: str, new: str, *, every: bool) -> list[R
     if diff.metadata:
         parts.append(metadata_table(diff))
     if diff.differs:
-        parts.append(_totals(diff))
+        parts.append(_totals(diff, speed_rows(comparison)))
     return [*parts, *(_rule(change) for change in diff.rules)]
 
 
@@ -119,16 +122,22 @@ def _delta(nbytes: int) -> Text:
     return Text(delta_text(nbytes), "" if not nbytes else "red" if nbytes > 0 else "green")
 
 
-def _totals(diff: PlanDiff) -> RenderableType:
+def _totals(diff: PlanDiff, speeds: list[tuple[str, float, float]]) -> RenderableType:
     old, new = diff.old, diff.new
     bits = f"{new.bits_per_weight - old.bits_per_weight:+.3f}".replace("-", "−")
     rows: list[tuple[Cell, ...]] = [
-        ("size", bytes_text(old.nbytes), bytes_text(new.nbytes), _percent(old.nbytes, new.nbytes)),
+        ("file", bytes_text(old.nbytes), bytes_text(new.nbytes), _percent(old.nbytes, new.nbytes)),
+        *((what, bytes_text(a), bytes_text(b), _percent(a, b)) for what, a, b in part_rows(diff)),
         ("bits per weight", f"{old.bits_per_weight:.3f}", f"{new.bits_per_weight:.3f}", bits),
     ]
     if diff.cost_before is not None and diff.cost_after is not None:
         row = f"{diff.cost_before:.3g}", f"{diff.cost_after:.3g}", _percent(diff.cost_before, diff.cost_after)
         rows.append(("estimated error", *row))
+    for what, before, after in speeds:
+        change = Text(
+            percent_text(before, after), "green" if after > before else "red" if after < before else ""
+        )
+        rows.append((what, rate_text(before), rate_text(after), change))
     table = Table(("word", "number", "number", "number"), rows)
     if not diff.unknown_costs:
         return table

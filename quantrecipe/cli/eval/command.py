@@ -41,6 +41,7 @@ _DOCUMENTS = (".md", ".html", ".json")
     "quantrecipe eval Q3_K_M --imatrix none --imatrix code.gguf --reference BF16.gguf --text code.txt",
     "quantrecipe eval plain.yaml feedback.yaml --reference BF16.gguf --text t.txt --statistics grams",
     "quantrecipe eval *.gguf --reference BF16.gguf --text t.txt --prompts p.jsonl --answers a.html",
+    "quantrecipe eval *.gguf --reference BF16.gguf --text t.txt --questions q.jsonl",
 )
 @click.argument("files", nargs=-1, type=FILE_OR_RECIPE, metavar="FILE|RECIPE...")
 @file_option(
@@ -79,6 +80,15 @@ _DOCUMENTS = (".md", ".html", ".json")
     help="Prompts, one a line, plain or as JSON: the files' answers are compared with the reference's.",
 )
 @count_option("--answer-tokens", default=128, help="Tokens of an answer, at most.")
+@count_option(
+    "--continuations",
+    help="Go on with the texts at N places, by 128 tokens: how soon the files differ from the reference.",
+)
+@file_option(
+    "--questions",
+    "questions_path",
+    help="Questions with checkable answers, one JSON object a line: what the files get right.",
+)
 @file_option(
     "--answers",
     "answers_path",
@@ -119,6 +129,8 @@ def command(
     keep: bool,
     prompts_path: Path | None,
     answer_tokens: int,
+    continuations: int | None,
+    questions_path: Path | None,
     answers_path: Path | None,
     save_reference: Path | None,
     n_ctx: int | None,
@@ -165,6 +177,8 @@ def command(
         keep=keep,
         prompts=prompts_path,
         answer_tokens=answer_tokens,
+        continuations=continuations,
+        questions=questions_path,
         save=save_reference,
         force=force,
         n_ctx=n_ctx,

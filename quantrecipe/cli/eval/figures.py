@@ -35,6 +35,8 @@ def render(outcome: Outcome, *, by_context: bool = False) -> RenderableType:
     more = _by_context(candidates, names) if by_context else []
     if outcome.answered is not None:
         more += render_answers(outcome.answered, names)
+    for extra in outcome.extras:
+        more += [Text(), *extra.render(names)]
     if more and len(candidates) > 1:  # behind the verdicts
         more.insert(0, Text())
     return Group(heading, shown, *more)

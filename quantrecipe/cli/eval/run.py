@@ -13,15 +13,20 @@ from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import print_warning
 from quantrecipe.cli.eval.answers import Answered, Unanswered, answer_first, answer_too, find_answers
 from quantrecipe.cli.eval.candidates import Candidate, evaluate_files, size_of
+from quantrecipe.cli.eval.continuations import find_continuations
+from quantrecipe.cli.eval.extras import Extra
+from quantrecipe.cli.eval.questions import find_questioned
 from quantrecipe.cli.eval.reference import Unmade, find_reference, is_saved, make
 from quantrecipe.cli.eval.subjects import Subject, made, named, plan_subjects, unquantized_plan
 from quantrecipe.cli.options.texts import texts_of
 from quantrecipe.cli.output_files import default_name
 from quantrecipe.cli.progress import EvalBar
+from quantrecipe.cli.units import counted
 from quantrecipe.engine import RunOptions, Session
 from quantrecipe.engine.session import existing_gguf
 from quantrecipe.evaluate import Reference, Text
 from quantrecipe.evaluate.prompts import FEWEST_PROMPTS, read_prompts
+from quantrecipe.evaluate.questions import FEWEST_QUESTIONS, read_questions
 from quantrecipe.evaluate.requests import opened
 from quantrecipe.misplaced import is_gguf_inside
 from quantrecipe.texts import chat_template, read_domains
@@ -49,6 +54,8 @@ class Request:
     keep: bool
     prompts: Path | None
     answer_tokens: int
+    continuations: int | None
+    questions: Path | None
     save: Path | None
     force: bool
     n_ctx: int | None
@@ -57,11 +64,12 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What `eval` found out. answered: None without prompts."""
+    """What `eval` found out. answered: None without prompts; extras: continuations and questions, as asked for."""
 
     reference: Reference
     candidates: list[Candidate]
     answered: Answered | None
+    extras: Sequence[Extra] = ()
 
     def to_json(self) -> dict[str, Any]:
         """What is printed of it, in this order."""
@@ -69,6 +77,8 @@ class Outcome:
             "reference": self.reference.to_json() | {"path": self.reference.path},
             "files": self.candidates,
             "answers": self.answered,
+            **dict.fromkeys(("continuations", "questions")),
+            **{extra.key: extra for extra in self.extras},
         }
 
 
@@ -106,8 +116,12 @@ def run(ctx: Context, request: Request, **running: Unpack[RunOptions]) -> Outcom
         engine=running.get("engine"),
     )
     known = _find_answers(ctx, request, files, model, registry, **running)
+    extras = _find_extras(ctx, request, files, reference, model, registry, **running)
+    missing = (
+        isinstance(reference, Unmade) or isinstance(known, Unanswered) or any(it.missing for it in extras)
+    )
     plans = [(it.plan, it.path.name) for it in subjects if it.plan is not None]
-    if model is not None and not is_gguf and (isinstance(reference, Unmade) or isinstance(known, Unanswered)):
+    if model is not None and not is_gguf and missing:
         plans.append((unquantized_plan(ctx, model, registry), default_name(model.path, "unquantized")))
     with made(
         ctx,
@@ -123,20 +137,26 @@ def run(ctx: Context, request: Request, **running: Unpack[RunOptions]) -> Outcom
         unquantized = next(ours, request.reference)
         with EvalBar(ctx.err) as progress:
             said = known if isinstance(known, Answered) else None
-            if isinstance(reference, Unmade) or isinstance(known, Unanswered):
+            if missing:
                 with opened(unquantized, **running) as session:
                     if isinstance(known, Unanswered):  # first, since a prompt may be too long
                         said = answer_first(known, session, progress=progress)
                     if isinstance(reference, Unmade):
                         reference = make(reference, session, progress=progress)
+                    extras = [it.first(session, reference, progress) if it.missing else it for it in extras]
 
-            def answer(name: str, session: Session) -> None:
-                nonlocal said
+            if isinstance(reference, Unmade):
+                raise AssertionError("it was made above")
+            whole = reference
+
+            def also(name: str, session: Session) -> None:
+                nonlocal said, extras
                 if said is not None:
                     said = answer_too(said, name, session, progress=progress)
+                extras = [it.too(name, session, whole, progress) for it in extras]
 
-            candidates = evaluate_files(sizes, reference, progress=progress, also=answer, **running)
-    return Outcome(reference=reference, candidates=candidates, answered=said)
+            candidates = evaluate_files(sizes, reference, progress=progress, also=also, **running)
+    return Outcome(reference=reference, candidates=candidates, answered=said, extras=extras)
 
 
 def _texts(
@@ -164,10 +184,14 @@ def _opened(path: Path, registry: Registry) -> Model:
 
 def _check(request: Request, recipes: list[str], *, saved: bool) -> None:
     """UsageError for options that don't go together."""
-    if saved and (recipes or request.prompts is not None):
-        what = (
-            f"{recipes[0]} is a recipe, to be applied to it" if recipes else "it is to answer the --prompts"
-        )
+    asked = {
+        "it is to answer the --prompts": request.prompts,
+        "it is to answer the --questions": request.questions,
+        "it is to go on with the texts (--continuations)": request.continuations,
+    }
+    wants = [what for what, given in asked.items() if given is not None]
+    if saved and (recipes or wants):
+        what = f"{recipes[0]} is a recipe, to be applied to it" if recipes else wants[0]
         raise click.UsageError(
             f"{request.reference} has only what a model said about texts. Give the model itself: {what}."
         )
@@ -199,3 +223,28 @@ def _find_answers(
     return find_answers(
         files, prompts, request.prompts, most=request.answer_tokens, engine=running.get("engine")
     )
+
+
+def _find_extras(
+    ctx: Context,
+    request: Request,
+    files: tuple[Path, ...],
+    reference: Reference | Unmade,
+    model: Model | None,
+    registry: Registry,
+    **running: Unpack[RunOptions],
+) -> list[Extra]:
+    """What else the files are to do, with what the cache knows of the reference's part."""
+    found: list[Extra] = []
+    if request.continuations is not None:
+        found.append(find_continuations(request.continuations, reference, engine=running.get("engine")))
+    if request.questions is not None:
+        questions = read_questions(
+            request.questions, lambda: chat_template(model or _opened(request.reference, registry))
+        )
+        if len(questions) < FEWEST_QUESTIONS:
+            what = f"{request.questions} has only {counted(len(questions), 'question')}: shares of them say little"
+            print_warning(ctx.err, what, f"give {FEWEST_QUESTIONS} or more")
+        most, engine = request.answer_tokens, running.get("engine")
+        found.append(find_questioned(files, questions, request.questions, most=most, engine=engine))
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,13 +31,22 @@ from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.fit import Fitted
+    from quantrecipe.fit.fit import LikeBytes
     from quantrecipe.fit.open_recipe import Floor
     from quantrecipe.measure import Passes, Subject
-    from quantrecipe.recipe.budget import Budget
+    from quantrecipe.model.model import Model
+    from quantrecipe.recipe.budget import Budget, SpeedLimit
     from quantrecipe.recipe.target import Target
+    from quantrecipe.registry import Registry
     from quantrecipe.sensitivity.sensitivity import Sensitivity
 
 __all__ = ["command"]
+
+_LIKE = {
+    "tensors": "in its tensors",
+    "file": "in its file",
+    "without-tables": "in its tables, and in all other tensors",
+}
 
 # Tokens of held-out text that both files are run over: twice what a probe reads, since the answer is final.
 _TRIAL_TOKENS = 32768
@@ -48,11 +58,25 @@ _TRIAL_TOKENS = 32768
     "quantrecipe fit model-BF16.gguf --like Q4_K_M --text calibration.txt -o mine.yaml",
     "quantrecipe fit model-BF16.gguf --vram 12GiB --context 32768 --kv q8_0",
     "quantrecipe fit shapes/qwen3-14b --bpw 4.5 --floor attn_v=Q5_K",
+    "quantrecipe fit model-BF16.gguf --size 5.2GiB --min-speed 40 -o mine.yaml",
 )
 @click.argument("model", type=FILE)
 @file_option("-o", "--output", metavar="RECIPE", help="Where to write the recipe. [default: standard output]")
 @click.option("--like", metavar="NAME", help="As many bytes as a preset (Q4_K_M), or as a recipe makes.")
+@click.option(
+    "--like-bytes",
+    type=click.Choice(["tensors", "file", "without-tables"]),
+    default="tensors",
+    show_default=True,
+    help="With --like: as many bytes of what. without-tables: of tables that tokens look up, and of all else, apart.",
+)
 @budget_options
+@click.option(
+    "--min-speed",
+    type=click.FloatRange(0.0, min_open=True),
+    metavar="TOKENS",
+    help="At least so many tokens per second in answers, on this machine; `quantrecipe speed` measures it first.",
+)
 @file_option("--imatrix", help="Importance matrix: losses are those of the outputs.")
 @another_model_option
 @text_option(
@@ -105,7 +129,9 @@ def command(
     model: Path,
     output: Path | None,
     like: str | None,
+    like_bytes: LikeBytes,
     budget: Budget | None,
+    min_speed: float | None,
     imatrix: Path | None,
     another_model: bool,
     texts: tuple[str, ...],
@@ -142,8 +168,10 @@ def command(
     from quantrecipe.model.open_model import open_model
     from quantrecipe.texts import read_domains
 
-    if budget is None and like is None:
-        raise click.UsageError("Say how large: --size, --bpw, --like, --vram, --ram or --active.")
+    if budget is None and like is None and min_speed is None:
+        raise click.UsageError(
+            "Say how large: --size, --bpw, --like, --vram, --ram or --active; or how fast: --min-speed."
+        )
     if sensitivity is not None and (texts or prior):
         raise click.UsageError("--sensitivity measures nothing: leave --text and --prior out.")
     if prior and texts:
@@ -164,10 +192,13 @@ def command(
         importance=importance_of(opened, imatrix, another_model=another_model),
         another_model=another_model,
     )
+    limit, quick = _speed(opened, min_speed, budget)
     request = Request(
         name=name or (output.stem if output is not None else model_stem(model)),
-        budget=_budget(ctx, budget, like, subject, allow_requantize=allow_requantize),
-        types=_parts(types),
+        budget=replace(
+            _budget(ctx, budget, like, like_bytes, subject, allow_requantize=allow_requantize), speed=limit
+        ),
+        types=_parts(types) if min_speed is None else _measured_types(registry, _parts(types), target, quick),
         floors=tuple(_floor(text) for text in floors),
         ties=tuple(_parts(text) for text in ties),
         target=target,
@@ -208,11 +239,44 @@ def command(
         fitted = fitted if trial is None else settle(fitted, request, trial)
     if output is not None:
         write_text(output, fitted.text, force=force)
-    _show(ctx, fitted, request.budget, output, as_json=as_json)
+    said = "" if like is None else f"as many bytes as {like} has {_LIKE[like_bytes]}"
+    _show(ctx, fitted, request.budget, said, output, as_json=as_json)
 
 
-def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, as_json: bool) -> None:
-    """Without a file, the recipe goes to standard output, and what is said of it to standard error."""
+def _speed(
+    model: Model, least: float | None, budget: Budget | None
+) -> tuple[SpeedLimit | None, tuple[str, ...]]:
+    """The limit of so many tokens per second, and the types whose speed is known here; no limit where none is asked."""
+    if least is None:
+        return None, ()
+    from quantrecipe.allocate.limits import settings_of
+    from quantrecipe.cli.planned.speeds import speed_limit
+
+    vram = None if budget is None else budget.vram
+    return speed_limit(model, least, None if vram is None else settings_of(vram))
+
+
+def _measured_types(
+    registry: Registry, patterns: tuple[str, ...], target: Target | None, quick: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Of the types that would be chosen from, those whose speed is known here. PlanError where that is none."""
+    from quantrecipe.errors import PlanError
+    from quantrecipe.fit.offered_types import offered_types
+
+    offered = offered_types(registry, patterns, target)
+    if not (known := tuple(name for name in offered if name in quick)):
+        what = f"--min-speed: of {', '.join(offered)} none was measured on this machine"
+        raise PlanError(what, "`quantrecipe speed MODEL --types …` measures them")
+    return known
+
+
+def _show(
+    ctx: Context, fitted: Fitted, budget: Budget, like: str, output: Path | None, *, as_json: bool
+) -> None:
+    """Without a file, the recipe goes to standard output, and what is said of it to standard error.
+
+    like: what of which preset it has as many bytes as; "" where no preset was named
+    """
     if as_json:
         from quantrecipe.cli.fit.fitted_table import fit_document
 
@@ -222,7 +286,7 @@ def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, 
 
     console = ctx.console if output is not None else ctx.err
     console.print(render_fit(fitted))
-    console.print(f"understood: {limits_text(budget)}")
+    console.print(f"understood: {', '.join(part for part in (like, limits_text(budget)) if part)}")
     if output is None:
         click.echo(fitted.text, nl=False)
     else:
@@ -230,7 +294,13 @@ def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, 
 
 
 def _budget(
-    ctx: Context, budget: Budget | None, like: str | None, subject: Subject, *, allow_requantize: bool
+    ctx: Context,
+    budget: Budget | None,
+    like: str | None,
+    like_bytes: LikeBytes,
+    subject: Subject,
+    *,
+    allow_requantize: bool,
 ) -> Budget:
     """The limits that were given, and the size of what the result is to be like."""
     from quantrecipe.cli.options.limits import COMMAND_LINE
@@ -242,8 +312,14 @@ def _budget(
     budget = budget or Budget(origin=Origin(file=COMMAND_LINE, line=0))
     if like is None:
         return budget
-    if budget.bpw is not None:
-        raise click.UsageError("--like and --bpw exclude each other.")
+    taken: dict[str, list[tuple[str, object]]] = {
+        "tensors": [("--bpw", budget.bpw)],
+        "file": [("--size", budget.size)],
+        "without-tables": [("--tables", budget.tables), ("--without-tables", budget.without_tables)],
+    }
+    for option, given in taken[like_bytes]:
+        if given is not None:
+            raise click.UsageError(f"--like and {option} exclude each other.")
     recipe = recipe_like(like, subject.registry)
     print_notes(ctx, recipe)
     if recipe.encoder is not None or any(rule.encoder for rule in recipe.rules):
@@ -254,7 +330,7 @@ def _budget(
     plan = stock_plan(
         recipe, subject.model, subject.registry, subject.importance, allow_requantize=allow_requantize
     )
-    return like_budget(plan, budget)
+    return like_budget(plan, budget, of=like_bytes)
 
 
 def _measured(

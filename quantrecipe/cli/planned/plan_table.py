@@ -12,7 +12,7 @@ from rich.text import Text
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table, numbers
 from quantrecipe.cli.units import bytes_text, count_text, duration_text, loss_text, shape_text
-from quantrecipe.plan.group import group, totals
+from quantrecipe.plan.group import group, part_totals, totals
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.plan_of import fallback_warnings
 from quantrecipe.remote_files import held_memory
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from quantrecipe.output.apply import Result
 
 __all__ = ["render_plan", "render_shared_warnings", "render_summary", "render_totals", "render_warnings"]
+
+# Tables are told of apart where they are more than one part in so many of the data.
+_MUCH = 8
 
 
 def render_plan(plan: Plan, *, every_tensor: bool = False, warnings: bool = True) -> RenderableType:
@@ -165,7 +168,23 @@ def render_totals(plan: Plan) -> RenderableType:
         f", {count_text(plan.size)} weights in {len(plan.assignments)} tensors",
         f", {len(plan.files)} shards" if len(plan.files) > 1 else "",
     )
-    return Lines(Table({"type": "word", **numbers(*columns)}, rows), Paragraph(summary))
+    parts: list[RenderableType] = [Table({"type": "word", **numbers(*columns)}, rows), Paragraph(summary)]
+    if text := tables_text(plan):
+        parts.append(Paragraph(text))
+    return Lines(*parts)
+
+
+def tables_text(plan: Plan) -> str:
+    """What tables take by themselves, where they are much of the data: hardly any of that is read for a token."""
+    tables, rest = part_totals(plan)
+    if tables.nbytes * _MUCH < tables.nbytes + rest.nbytes:
+        return ""
+    share = 100 * tables.nbytes / (tables.nbytes + rest.nbytes)
+    return (
+        f"{bytes_text(tables.nbytes)} of it ({share:.0f} %) are tables of which a token reads a row, "
+        f"{tables.bits_per_weight:.3f} bits per weight; without them {bytes_text(rest.nbytes)}, "
+        f"{rest.bits_per_weight:.3f} bits per weight"
+    )
 
 
 def _groups(plan: Plan) -> Table:

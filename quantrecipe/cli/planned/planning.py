@@ -233,7 +233,10 @@ def warn_of_running(ctx: Context, plans: Sequence[Plan], options: PlanOptions) -
 
 def plan_document(plan: Plan, options: PlanOptions) -> dict[str, Any]:
     """The plan as plain data; it has `runs` where somebody asked how the file runs."""
+    from quantrecipe.plan.group import part_totals
+
     document = plan.to_json()
+    document["tables"], document["without_tables"] = (total.to_json() for total in part_totals(plan))
     if options.running is not None:
         from quantrecipe.cli.planned.running_table import runs_document
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from quantrecipe.cli.tables import Paragraph, Table, numbers
 from quantrecipe.cli.units import bytes_text, loss_text
-from quantrecipe.plan.spending import Spending
+from quantrecipe.plan.spending import Spending, Spent
 
 __all__ = ["render_spending"]
 
@@ -18,6 +18,9 @@ _WHAT = {
     "vram": "memory of the GPU",
     "ram": "weights in main memory",
     "active": "weights read for each token",
+    "tables": "tables that tokens look up",
+    "without_tables": "all but those tables",
+    "speed": "time of a token",
 }
 
 
@@ -26,10 +29,8 @@ def render_spending(spending: Spending) -> RenderableType:
     rows = [
         (
             _WHAT[spent.key],
-            bytes_text(spent.most),
-            bytes_text(spent.used),
-            bytes_text(spent.most - spent.used),
-            f"+{bytes_text(spent.more)}",
+            *(_amount(spent, each) for each in (spent.most, spent.used, spent.most - spent.used)),
+            f"+{_amount(spent, spent.more)}",
             loss_text(spent.gain),
         )
         for spent in spending.limits
@@ -44,3 +45,8 @@ def render_spending(spending: Spending) -> RenderableType:
         Table({"limit": "list", **numbers("allowed", "used", "left", "a bit more", "would save")}, rows),
         Paragraph(said),
     )
+
+
+def _amount(spent: Spent, amount: int) -> str:
+    """A size; of the limit that is about speed, a time."""
+    return bytes_text(amount) if spent.key != "speed" else f"{amount / 1e6:.3g} ms"

@@ -15,7 +15,7 @@ from quantrecipe.plain_data import rounded_bits
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.remote_files import file_size
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.tensor import TensorInfo, head_name, is_table
 
 __all__ = ["Fate", "Side", "side_of_model", "side_of_plan"]
 
@@ -78,11 +78,19 @@ class Side:
         """Bits per weight of all tensors' data together."""
         return 8 * sum(fate.nbytes for fate in self.tensors.values()) / max(1, self.weights)
 
+    @property
+    def tables_nbytes(self) -> int:
+        """Bytes of the tables of which a token reads a row."""
+        head = head_name(fate.tensor for fate in self.tensors.values())
+        return sum(fate.nbytes for fate in self.tensors.values() if is_table(fate.tensor, head))
+
     def totals(self, cost: float | None) -> dict[str, Any]:
         """What is printed of the whole side. `cost`: the estimated error, None where it isn't known."""
         return {
             "side": self.label,
             "nbytes": self.nbytes,
+            "tensors_nbytes": sum(fate.nbytes for fate in self.tensors.values()),
+            "tables_nbytes": self.tables_nbytes,
             "bits_per_weight": rounded_bits(self.bits_per_weight),
             "estimated_error": cost,
             "warnings": self.warnings,

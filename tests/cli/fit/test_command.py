@@ -190,3 +190,45 @@ def test_the_encoder_of_what_it_is_to_be_like_is_no_part_of_it(tmp_path: Path, c
     assert main(["fit", TINY, "--prior", "--like", str(mix), "--json"]) == 0
     told = " ".join(capsys.readouterr().err.split())
     assert "fit measures what types lose without an encoder, and takes nothing but the size of" in told
+
+
+@pytest.mark.parametrize(
+    ("of", "limits"),
+    [
+        ("tensors", ["bpw"]),
+        ("file", ["size"]),
+        ("without-tables", ["tables", "without_tables"]),
+    ],
+)
+def test_as_many_bytes_of_what(of: str, limits: list[str], tmp_path: Path, capsys: Output) -> None:
+    """Of the file, of the tensors, or of tables and of all else: none of these is exceeded."""
+    model = write_gguf(tmp_path / "m.gguf", llama_tensors(layers=4, vocab=3000))
+    args = ["fit", str(model), "--prior", "--like", "Q4_K_M", "--like-bytes", of]
+    assert main(["plan", "llama.cpp/Q4_K_M", str(model), "--no-provenance", "--json"]) == 0
+    stock = json.loads(capsys.readouterr().out)
+    assert main([*args, "-o", "mine.yaml"]) == 0
+    assert "understood: as many bytes as Q4_K_M has in its" in capsys.readouterr().out
+    assert main([*args, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [limit["key"] for limit in told["budget"]["limits"]] == limits
+    assert main(["plan", "mine.yaml", str(model), "--json"]) == 0
+    mine = json.loads(capsys.readouterr().out)
+    if of == "file":
+        assert mine["nbytes"] <= stock["nbytes"]
+    elif of == "tensors":
+        assert sum(it["nbytes"] for it in mine["tensors"]) <= sum(it["nbytes"] for it in stock["tensors"])
+    else:
+        for part in ("tables", "without_tables"):
+            assert mine[part]["nbytes"] <= stock[part]["nbytes"]
+        assert stock["tables"]["nbytes"] == next(
+            it["nbytes"] for it in stock["tensors"] if it["name"] == "token_embd.weight"
+        )
+
+
+@pytest.mark.parametrize(
+    ("of", "option"), [("tensors", "--bpw"), ("file", "--size"), ("without-tables", "--tables")]
+)
+def test_the_same_limit_twice_is_refused(of: str, option: str, capsys: Output) -> None:
+    value = "4" if option == "--bpw" else "5MB"
+    assert main(["fit", TINY, "--prior", "--like", "Q4_K_M", "--like-bytes", of, option, value]) == 2
+    assert f"--like and {option} exclude each other" in capsys.readouterr().err

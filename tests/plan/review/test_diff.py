@@ -265,10 +265,12 @@ def test_the_whole_document() -> None:
         "model": "m",
         "differs": True,
         "before": {
-            "side": "old.yaml", "nbytes": 1000, "bits_per_weight": 4.5, "estimated_error": None, "warnings": [],
+            "side": "old.yaml", "nbytes": 1000, "tensors_nbytes": 1152, "tables_nbytes": 0,
+            "bits_per_weight": 4.5, "estimated_error": None, "warnings": [],
         },
         "after": {
-            "side": "new.yaml", "nbytes": 1128, "bits_per_weight": 5.0, "estimated_error": None, "warnings": [],
+            "side": "new.yaml", "nbytes": 1128, "tensors_nbytes": 1280, "tables_nbytes": 0,
+            "bits_per_weight": 5.0, "estimated_error": None, "warnings": [],
         },
         "delta": 128,
         "tensors_changed": 1,

@@ -55,9 +55,13 @@ def test_sums() -> None:
     assert of.weights == 2048
     assert of.bits_per_weight == 8 * (576 + 2048) / 2048
     assert plain(of.totals(0.5)) == {
-        "side": "a", "nbytes": 1000, "bits_per_weight": 10.25, "estimated_error": 0.5, "warnings": ["w"],
+        "side": "a", "nbytes": 1000, "tensors_nbytes": 2624, "tables_nbytes": 0,
+        "bits_per_weight": 10.25, "estimated_error": 0.5, "warnings": ["w"],
     }  # fmt: skip
     assert side("empty").bits_per_weight == 0
+    table = fate("token_embd.weight", "Q6_K", nbytes=100)
+    assert side("a", table, fate("output.weight", "F16")).tables_nbytes == 100
+    assert side("a", table, fate()).tables_nbytes == 0  # it makes the logits, too
 
 
 def test_of_a_plan_and_of_its_file(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ __all__ = ["command"]
 
 @subcommand(
     "damping",
-    "quantrecipe damping feedback.yaml model-BF16.gguf --statistics grams --text search.txt -o damped.yaml",
-    "quantrecipe damping feedback.yaml hf-folder --statistics grams --text search.txt --try 0.1 --try 0.3",
+    "quantrecipe damping mine.yaml model.gguf --statistics grams --text search.txt -o damped.yaml",
+    "quantrecipe damping mine.yaml hf-folder --statistics grams --text t.txt --try 0.1 --try 0.3",
 )
 @click.argument("recipe", type=RECIPE)
 @click.argument("model", type=MODEL)

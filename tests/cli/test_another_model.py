@@ -32,7 +32,7 @@ LINES = {
     "advise": "advise model.gguf llama.cpp/Q4_K_M --no-gpu --ram 1GiB",
 }
 """A line for each command that takes a matrix for a model; verify holds it against what the file records instead, and
-eval and refine, which need an engine, have their own tests."""
+eval, refine and damping, which need an engine, have their own tests."""
 
 
 @pytest.fixture
@@ -63,8 +63,12 @@ def options_of(name: str) -> set[str]:
 
 def test_every_command_that_takes_a_matrix_is_tried_here() -> None:
     taking = {name for name in COMMANDS if "--imatrix" in options_of(name)}
-    assert taking == LINES.keys() | {"verify", "eval", "refine"}
-    assert {name for name in COMMANDS if INSIST in options_of(name)} == LINES.keys() | {"eval", "refine"}
+    assert taking == LINES.keys() | {"verify", "eval", "refine", "damping"}
+    assert {name for name in COMMANDS if INSIST in options_of(name)} == LINES.keys() | {
+        "eval",
+        "refine",
+        "damping",
+    }
 
 
 @pytest.mark.parametrize("name", LINES)

@@ -157,7 +157,9 @@ class TestWhatElseIsRecorded:
         grams = write_statistics(
             tmp_path, {query: (256, (700,))}, shared={query: (key,)}, indefinite=(query,)
         )
-        mix = load_recipe_text("quantrecipe: 1\ndefault: Q4_0\nencoder: feedback\n", registry=registry)
+        mix = load_recipe_text(
+            "quantrecipe: 1\ndefault: Q4_0\nencoder: {name: feedback, damping: 0.01}\n", registry=registry
+        )
         plan = plan_of(source, registry, mix, statistics=grams)
         everywhere_the_same(lambda it: apply_plan(plan, it, registry=registry, resume=True), out, monkeypatch)
         result = apply_plan(plan, tmp_path / "x.gguf", registry=registry)

@@ -145,7 +145,9 @@ def test_remarks_come_with_it(tmp_path: Path, store: Path, registry: Registry) -
     source = write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1))
     query, key = "blk.0.attn_q.weight", "blk.0.attn_k.weight"
     grams = write_statistics(tmp_path, {query: (256, (700,))}, shared={query: (key,)}, indefinite=(query,))
-    mix = load_recipe_text("quantrecipe: 1\ndefault: Q4_0\nencoder: feedback\n", registry=registry)
+    mix = load_recipe_text(
+        "quantrecipe: 1\ndefault: Q4_0\nencoder: {name: feedback, damping: 0.01}\n", registry=registry
+    )
     plan = plan_of(source, registry, mix, statistics=grams)
     first = apply_plan(plan, tmp_path / "a.gguf", registry=registry, store=store)
     assert set(first.remarks) == {query, key}

@@ -1,7 +1,8 @@
 """fit: the types that lose least within a budget, compared with the presets, as a frozen recipe.
 
-Never worse than a preset: where one of llama.cpp keeps the same limits, and what was found doesn't lose less by more
-than the estimate may be wrong (`margin`), the recipe is that mix.
+Where a preset of llama.cpp keeps the same limits, and what was found doesn't lose less by more than the estimate may be
+wrong, the recipe is that mix: by `margin`, and where alphas are the prior's by `doubt`, tensor by tensor. It is still an
+estimate. Only what was measured on a text is known.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import fsum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from quantrecipe.allocate.limits import meters
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import PlanError
+from quantrecipe.fit.doubt import change_at_worst, doubtful, least_regret, seen_from
 from quantrecipe.fit.frozen_recipe import Frozen, freeze
 from quantrecipe.fit.margin import margin
 from quantrecipe.fit.offered_types import offered_types
@@ -85,6 +88,9 @@ class Fitted:
     stock:     the presets that can be made of this model, the smallest first
     left_out:  the others, by name, and why they can't be made
     rivals:    those that keep the same limits, floors and ties, and have types that were wanted
+    best_rival: of these, the one that loses least, as far as the estimate can tell
+    at_worst:  what is lost if alphas that weren't measured are as wrong as they may be, seen from what the best rival is
+               expected to lose; None where all were measured, or there is no rival
     winner:    the preset that the recipe is; None where the fitted one loses less by more than the margin
     """
 
@@ -98,13 +104,10 @@ class Fitted:
     stock: tuple[Mix, ...]
     left_out: Mapping[str, str]
     rivals: tuple[Mix, ...]
+    best_rival: Mix | None
+    at_worst: float | None
     winner: Mix | None
     trial: Trial | None = None
-
-    @property
-    def best_rival(self) -> Mix | None:
-        """The preset that loses least within the same limits."""
-        return min(self.rivals, key=lambda mix: (mix.loss, mix.nbytes), default=None)
 
 
 def fit(
@@ -138,6 +141,7 @@ def fit(
         )
 
     check_floors(request.floors, registry)
+    needed = margin(sensitivity)
     losses = Losses(model, registry, sensitivity, {})
     types = offered_types(registry, request.types, request.target)
     mixes, left_out = stock_mixes(
@@ -149,7 +153,10 @@ def fit(
         allow_requantize=request.allow_requantize,
     )
     equals = rivals(mixes, _rules(request, model, registry, types), registry)
-    best = min(equals, key=lambda mix: (mix.loss, mix.nbytes), default=None)
+    best = least_regret(equals, losses)
+    in_doubt = best is not None and doubtful(losses, model)
+    if best is not None and in_doubt:
+        sensitivity = seen_from(best.plan, losses, registry)  # what types are chosen by, from here on
     spending, frozen = _fitted(request, types, registry, losses, best, plan_of, importance is not None)
     decisions = tuple(
         sorted(
@@ -161,13 +168,14 @@ def fit(
         )
     )
     loss = estimated_loss(frozen.plan, losses)
-    needed = margin(sensitivity)
+    worst = change_at_worst(frozen.plan, best.plan, losses) if best is not None and in_doubt else None
     # What was fitted was chosen by the estimate, and has its errors in its favour: it has to win by a margin.
-    winner = best if best is not None and best.loss * (1 - needed) < loss else None
+    unsure = best is not None and best.loss * (1 - needed) < loss
+    winner = best if unsure or (worst is not None and worst >= 0) else None
     return Fitted(
         text=frozen.text
         if winner is None
-        else stock_text(request, winner, _by_estimate(winner, loss, needed)),
+        else stock_text(request, winner, _by_estimate(winner, loss, worst, needed)),
         plan=frozen.plan if winner is None else winner.plan,
         fitted_text=frozen.text,
         fitted_plan=frozen.plan,
@@ -177,6 +185,8 @@ def fit(
         stock=tuple(mixes),
         left_out=MappingProxyType(left_out),
         rivals=equals,
+        best_rival=best,
+        at_worst=None if best is None or worst is None else best.loss + worst,
         winner=winner,
     )
 
@@ -234,20 +244,21 @@ def _fitted(
                 "`quantrecipe inspect MODEL` lists them",
                 file=chosen.model.path,
             )
+        spending = _expected(chosen, chosen.spending, losses)
         frozen = freeze(
             chosen,
             request.name,
             registry,
             why=lambda members: reason_text(reason(members, types, losses, registry)),
             plan_of=plan_of,
-            summary=_summary(chosen, chosen.spending),
-            comments=_comments(chosen, request.budget, chosen.spending, losses, best),
+            summary=_summary(chosen, spending),
+            comments=_comments(chosen, request.budget, spending, losses, best),
             target=request.target,
             importance=has_importance,
         )
         over = 0 if request.budget.size is None else frozen.plan.nbytes - request.budget.size
         if over <= 0:
-            return chosen.spending, frozen
+            return spending, frozen
         budget = replace(budget, size=chosen.nbytes - over)
     raise PlanError(
         "the recipe that is recorded in the file doesn't fit into the budget beside it",
@@ -259,6 +270,20 @@ def _summary(plan: Plan, spending: Spending) -> str:
     return (
         f"{plan.model.path.name}, {plan.bits_per_weight:.3f} bits per weight; "
         f"expected loss {spending.loss:.3g} (KL divergence)"
+    )
+
+
+def _expected(plan: Plan, spending: Spending, losses: Losses) -> Spending:
+    """The spending in what is expected, whatever the types were chosen by."""
+    found = {
+        a.tensor.name: 0.0 if a.copied else losses.of(a.tensor.name, a.format.spec)
+        for a in plan.assignments
+        if a.tensor.name in spending.losses
+    }
+    loss = fsum(found.values())
+    bound = loss - (spending.loss - spending.bound)
+    return replace(
+        spending, loss=loss, bound=bound, source=losses.source, losses=MappingProxyType(found)
     )
 
 
@@ -277,6 +302,11 @@ def _comments(plan: Plan, budget: Budget, spending: Spending, losses: Losses, be
         f"Made by `quantrecipe fit` for {plan.model.path.name} ({plan.model.arch}). Limits: {limits}.",
         f"Expected loss {spending.loss:.3g}, mean KL divergence in nats; losses are from: {losses.source}.",
     ]
+    if doubtful(losses, plan.model):
+        said.append(
+            "How much tensors matter wasn't measured on this model, but taken as usual: no promise that this is better than "
+            "a preset. --text measures it."
+        )
     if best is not None:
         said.append(
             f"The best preset within the same limits is {best.name}, with {best.loss:.3g} by the same estimate."
@@ -285,11 +315,14 @@ def _comments(plan: Plan, budget: Budget, spending: Spending, losses: Losses, be
     return [part for line in said for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ")]
 
 
-def _by_estimate(mix: Mix, loss: float, needed: float) -> str:
-    return (
+def _by_estimate(mix: Mix, loss: float, worst: float | None, needed: float) -> str:
+    said = (
         f"within these limits the preset {mix.name} loses {mix.loss:.3g} by the same estimate by which the best mix "
-        f"that was found loses {loss:.3g}. Below {100 * needed:.0f} % less, such estimates aren't to be relied on"
+        f"that was found loses {loss:.3g}"
     )
+    if worst is not None and worst >= 0:
+        return f"{said}, and may lose more, since how much tensors matter wasn't measured"
+    return f"{said}. Below {100 * needed:.0f} % less, such estimates aren't to be relied on"
 
 
 def stock_text(request: Request, mix: Mix, why: str) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "Mix",
     "Rules",
     "estimated_loss",
+    "mix_of",
     "quantized",
     "recipe_like",
     "rivals",
@@ -111,16 +112,19 @@ def stock_mixes(
         ) as error:  # needs importance that isn't there, or a type that this model can't have
             left_out[name] = error.problems[0].what
             continue
-        found.append(
-            Mix(
-                name=name,
-                nbytes=sum(a.nbytes for a in plan.assignments),
-                bits_per_weight=plan.bits_per_weight,
-                loss=estimated_loss(plan, losses),
-                plan=plan,
-            )
-        )
+        found.append(mix_of(name, plan, losses))
     return sorted(found, key=lambda mix: (mix.nbytes, mix.name)), left_out
+
+
+def mix_of(name: str, plan: Plan, losses: Losses) -> Mix:
+    """What a plan comes to, under this name."""
+    return Mix(
+        name=name,
+        nbytes=sum(a.nbytes for a in plan.assignments),
+        bits_per_weight=plan.bits_per_weight,
+        loss=estimated_loss(plan, losses),
+        plan=plan,
+    )
 
 
 def stock_plan(

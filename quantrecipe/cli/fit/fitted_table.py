@@ -52,6 +52,7 @@ def fit_document(fitted: Fitted) -> dict[str, Any]:
             "nbytes": plan.nbytes,
             "bits_per_weight": rounded_bits(plan.bits_per_weight),
             "loss": significant(fitted.loss),
+            "loss_at_worst": None if fitted.at_worst is None else significant(fitted.at_worst),
         },
         "budget": fitted.spending,
         "best_stock": fitted.best_rival.name if fitted.best_rival else None,
@@ -136,10 +137,18 @@ def _verdict(fitted: Fitted) -> Paragraph:
             f"nothing was found that surely loses less than the preset {best.name}, so the recipe is that preset",
             "yellow",
         )
-    percent = 100 * (1 - fitted.loss / best.loss) if best.loss > 0 else 0.0
+    said = f"{_less(fitted.loss, best)} less loss is expected than of {best.name}, the best preset within the same limits"
+    if fitted.at_worst is None:
+        return Paragraph(said)
     return Paragraph(
-        f"{percent:.0f} % less loss is expected than of {best.name}, the best preset within the same limits"
+        f"{said}, and {_less(fitted.at_worst, best)} if usual values are as wrong as they may be. That is no promise: how "
+        "much tensors matter wasn't measured on this model; --text does it",
+        "yellow",
     )
+
+
+def _less(loss: float, best: Mix) -> str:
+    return f"{100 * (1 - loss / best.loss) if best.loss > 0 else 0.0:.0f} %"
 
 
 def _decisions(fitted: Fitted) -> Table:

@@ -112,10 +112,7 @@ def advise(
         if candidates or types not in seen:  # recipes for experts are all alike on a model without any
             options.append(advisor.option(candidate.name, candidate.ref, plan, needs_imatrix=needs))
         seen.add(types)
-    if (
-        not candidates
-        and (fitted := advisor.fitted(presets, allow_requantize=allow_requantize)) is not None
-    ):
+    if not candidates and (fitted := advisor.fitted(presets, allow_requantize=allow_requantize)) is not None:
         options.append(advisor.option("fitted", "", fitted, needs_imatrix=False))
     options.sort(key=lambda option: (option.nbytes, option.name))
     return Advice(

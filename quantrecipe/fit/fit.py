@@ -282,9 +282,7 @@ def _expected(plan: Plan, spending: Spending, losses: Losses) -> Spending:
     }
     loss = fsum(found.values())
     bound = loss - (spending.loss - spending.bound)
-    return replace(
-        spending, loss=loss, bound=bound, source=losses.source, losses=MappingProxyType(found)
-    )
+    return replace(spending, loss=loss, bound=bound, source=losses.source, losses=MappingProxyType(found))
 
 
 def _spending(spending: Spending, budget: Budget, plan: Plan) -> Spending:

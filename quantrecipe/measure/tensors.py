@@ -73,7 +73,7 @@ def _job(tensor: TensorInfo, formats: tuple[QuantFormat, ...], subject: Subject,
         stored=subject.model.sources[tensor.name],
         source=subject.registry.format(tensor.dtype),
         formats=formats,
-        analysis=what.analysis,
+        analysis=what.analysis.for_tensor(tensor),
         importance=subject.importance,
         sample=what.sample,
     )

@@ -428,7 +428,7 @@ class TensorAnalysis(Analysis):
         """
 
     def for_tensor(self, tensor: TensorInfo) -> TensorAnalysis:
-        """The analysis as it is for this tensor, of the same name and version: itself, unless it tells tensors apart."""
+        """The analysis for this tensor, of the same name and version: itself, unless it tells tensors apart."""
         return self
 
     def score(self, rows: FloatArray, fmt: QuantFormat, importance: FloatArray | None = None) -> float:

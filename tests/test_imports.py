@@ -72,8 +72,8 @@ MAY_IMPORT = {
         "calibration": "engine gguf importance memory model output texts",
         "measure": "api core engine evaluate gguf importance memory model output plan recipe registry sensitivity",
         "refine": "api calibration core engine evaluate measure model output plan recipe registry",
-        "fit": "allocate engine evaluate importance lint memory model output plan planning recipe registry sensitivity "
-        "targets",
+        "fit": "allocate api core engine evaluate importance lint measure memory model output plan planning recipe "
+        "registry sensitivity targets",
         "cli": "allocate api calibration core engine evaluate exchange fit gguf importance lint measure memory "
         "misplaced model output plan planning recipe refine registry scaffold sensitivity targets testing texts",
         "": "model output planning recipe registry",

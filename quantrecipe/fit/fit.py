@@ -1,8 +1,8 @@
 """fit: the types that lose least within a budget, compared with the presets, as a frozen recipe.
 
 Where a preset of llama.cpp keeps the same limits, and what was found doesn't lose less by more than the estimate may be
-wrong, the recipe is that mix: by `margin`, and where alphas are the prior's by `doubt`, tensor by tensor. It is still an
-estimate. Only what was measured on a text is known.
+wrong, the recipe is that mix: by `margin`, and where alphas are the prior's by `doubt`, tensor by tensor. It is an
+estimate all the same. Only what was measured on a text is known.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class Fitted:
     left_out:  the others, by name, and why they can't be made
     rivals:    those that keep the same limits, floors and ties, and have types that were wanted
     best_rival: of these, the one that loses least, as far as the estimate can tell
-    at_worst:  what is lost if alphas that weren't measured are as wrong as they may be, seen from what the best rival is
-               expected to lose; None where all were measured, or there is no rival
+    at_worst:  what is lost if alphas that weren't measured are as wrong as they may be, seen from what the best rival
+               is expected to lose; None where all were measured, or there is no rival
     winner:    the preset that the recipe is; None where the fitted one loses less by more than the margin
     """
 
@@ -302,8 +302,8 @@ def _comments(plan: Plan, budget: Budget, spending: Spending, losses: Losses, be
     ]
     if doubtful(losses, plan.model):
         said.append(
-            "How much tensors matter wasn't measured on this model, but taken as usual: no promise that this is better than "
-            "a preset. --text measures it."
+            "How much tensors matter wasn't measured on this model, but taken as usual: no promise that this is better "
+            "than a preset. --text measures it."
         )
     if best is not None:
         said.append(

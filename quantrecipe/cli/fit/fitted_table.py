@@ -137,12 +137,13 @@ def _verdict(fitted: Fitted) -> Paragraph:
             f"nothing was found that surely loses less than the preset {best.name}, so the recipe is that preset",
             "yellow",
         )
-    said = f"{_less(fitted.loss, best)} less loss is expected than of {best.name}, the best preset within the same limits"
+    less = _less(fitted.loss, best)
+    said = f"{less} less loss is expected than of {best.name}, the best preset within the same limits"
     if fitted.at_worst is None:
         return Paragraph(said)
     return Paragraph(
-        f"{said}, and {_less(fitted.at_worst, best)} if usual values are as wrong as they may be. That is no promise: how "
-        "much tensors matter wasn't measured on this model; --text does it",
+        f"{said}, and {_less(fitted.at_worst, best)} if usual values are as wrong as they may be. That is no promise: "
+        "how much tensors matter wasn't measured on this model; --text does it",
         "yellow",
     )
 

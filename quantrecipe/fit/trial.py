@@ -14,7 +14,8 @@ from pathlib import Path
 from quantrecipe.engine import Engine
 from quantrecipe.errors import OutputError
 from quantrecipe.evaluate import Text, difference, make_reference, score
-from quantrecipe.fit.fit import Fitted, Request, stock_text
+from quantrecipe.fit.fit import Fitted, stock_text
+from quantrecipe.fit.request import Request
 from quantrecipe.model.model import Model
 from quantrecipe.output.apply import apply_plans
 from quantrecipe.output.unquantized import unquantized

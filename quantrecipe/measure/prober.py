@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +25,13 @@ from quantrecipe.api import Change, Effect, Reduce
 from quantrecipe.errors import OutputError
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.layer_ranges import layer_ranges
+from quantrecipe.measure.mixed import Mixed, mixed
 from quantrecipe.measure.open_resident import open_resident
 from quantrecipe.measure.passes import RESIDENT_TYPES, Passes
 from quantrecipe.measure.progress import Progress
-from quantrecipe.measure.resident import Moved, Resident, Setting
+from quantrecipe.measure.resident import Moved, Resident, Setting, wishes_of
 from quantrecipe.model.model import Model
+from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Probed, rounded
 from quantrecipe.tensor import split_name
@@ -58,16 +60,19 @@ class Prober:
         known: Mapping[str, Probed],
         save: Callable[[Probed], None],
         progress: Progress,
+        known_mixes: Mapping[str, Mixed] | None = None,
+        save_mix: Callable[[Mixed], None] = lambda found: None,
     ) -> None:
         """digests: of the content of the tensors; known: probes of earlier runs, by key; save: hears of new ones."""
         self._model, self._registry, self._importance, self._passes = model, registry, importance, passes
         self._digests = digests
         self._folder = folder
-        self._known = dict(known)
-        self._save = save
+        self._known, self._mixes = dict(known), dict(known_mixes or {})
+        self._save, self._save_mix = save, save_mix
         self._progress = progress
         self._stack = ExitStack()
         self._opened: Resident | None = None
+        self._mix_type = ""  # of the resident model of all mixes: only such ones are compared
         self.probes: list[Probed] = []
 
     def __enter__(self) -> Self:
@@ -97,6 +102,24 @@ class Prober:
         probed = self._earlier(asked) or self._new(asked, what, self._resident.measure())
         return self._used(probed)
 
+    def mix(self, plan: Plan, what: str) -> Mixed:
+        """What the output does with all that a plan quantizes."""
+        wishes = wishes_of(plan)
+        asked = [["mix", name, wish.assignment.encoding] for name, wish in sorted(wishes.items())]
+        for key in self._keys(asked):
+            if key in self._mixes and self._mix_type in ("", self._mixes[key].resident):
+                self._mix_type = self._mixes[key].resident
+                return self._mixes[key]
+        self._progress.say(what)
+        resident = self._resident
+        self._mix_type = resident.type
+        resident.change(wishes)
+        key = self._key(asked, resident.type)
+        found = mixed(key, what, resident.type, resident.score(), resident.blocks)
+        self._mixes[key] = found
+        self._save_mix(found)
+        return found
+
     def look(self, function: Reduce, names: Sequence[str]) -> Mapping[str, NDArray[np.float64]]:
         """What `function` makes of the inputs of these matrices, summed over the text."""
         self._progress.say(f"the inputs of {len(names)} matrices")
@@ -110,11 +133,12 @@ class Prober:
             except OSError as error:
                 what = f"can't make a folder for probes in {self._folder}: {error.strerror or error}"
                 raise OutputError(what, "name another with --work-dir") from error
+            passes = replace(self._passes, resident=self._mix_type) if self._mix_type else self._passes
             setting = Setting(
                 model=self._model,
                 registry=self._registry,
                 importance=self._importance,
-                passes=self._passes,
+                passes=passes,
                 folder=Path(self._stack.enter_context(folder)),
                 progress=self._progress,
             )
@@ -126,9 +150,12 @@ class Prober:
 
         Which type is resident depends on the memory that was free; a run that goes on later measures nothing twice.
         """
+        return next((self._known[key] for key in self._keys(asked) if key in self._known), None)
+
+    def _keys(self, asked: Sequence[Any]) -> Iterator[str]:
+        """By the resident model that is open, then by the most exact one."""
         first = () if self._opened is None else (self._opened.type,)
-        keys = (self._key(asked, resident) for resident in (*first, *RESIDENT_TYPES))
-        return next((self._known[key] for key in keys if key in self._known), None)
+        return (self._key(asked, resident) for resident in (*first, *RESIDENT_TYPES))
 
     def _new(self, asked: Sequence[Any], what: str, moved: Moved) -> Probed:
         """What a probe found, as it is kept."""

@@ -11,7 +11,7 @@ import pytest
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.fit import Fitted, Request, fit
 from quantrecipe.fit.doubt import TYPES, change_at_worst, doubtful, least_regret, seen_from
-from quantrecipe.fit.fit import like_budget
+from quantrecipe.fit.request import like_budget
 from quantrecipe.fit.stock import estimated_loss, mix_of, quantized, recipe_like, stock_plan
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model

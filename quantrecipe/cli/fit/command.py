@@ -234,7 +234,7 @@ def _budget(
 ) -> Budget:
     """The limits that were given, and the size of what the result is to be like."""
     from quantrecipe.cli.options.limits import COMMAND_LINE
-    from quantrecipe.fit.fit import like_budget
+    from quantrecipe.fit.request import like_budget
     from quantrecipe.fit.stock import recipe_like, stock_plan
     from quantrecipe.recipe.budget import Budget
     from quantrecipe.recipe.origin import Origin

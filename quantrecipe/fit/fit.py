@@ -40,6 +40,7 @@ from quantrecipe.targets.runnable import running_types
 
 if TYPE_CHECKING:
     from quantrecipe.fit.trial import Trial
+    from quantrecipe.fit.tried import Search
 
 __all__ = ["Decision", "Fitted", "decisions_of", "fit", "spending_of", "stock_text"]
 
@@ -87,7 +88,7 @@ class Fitted:
     at_worst: float | None
     winner: Mix | None
     mixer: Mixer
-    search: None = None
+    search: Search | None = None
     trial: Trial | None = None
 
 
@@ -128,7 +129,8 @@ def fit(
         allow_requantize=request.allow_requantize,
         statistics=statistics,
     )
-    equals = rivals(mixes, _rules(request, model, registry, types), registry)
+    rules = _rules(request, model, registry, types)
+    equals = rivals(mixes, rules, registry)
     best = least_regret(equals, losses)
     in_doubt = best is not None and doubtful(losses, model)
     if best is not None and in_doubt:
@@ -141,6 +143,7 @@ def fit(
         statistics=statistics,
         types=types,
         losses=losses,
+        rules=rules,
         best=best,
     )
     spending, frozen = mixer.fitted(sensitivity)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import fsum
 from types import MappingProxyType
 
+from quantrecipe.allocate.candidates import Candidate, candidates
 from quantrecipe.allocate.limits import meters
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import PlanError
@@ -19,10 +20,11 @@ from quantrecipe.fit.frozen_recipe import Frozen, freeze
 from quantrecipe.fit.open_recipe import opened_recipe
 from quantrecipe.fit.reasons import reason, reason_text
 from quantrecipe.fit.request import Request
-from quantrecipe.fit.stock import Mix, estimated_loss
+from quantrecipe.fit.stock import Mix, Rules, estimated_loss
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.plan.resolution import PlanSettings, resolve
 from quantrecipe.plan.spending import Spending
 from quantrecipe.plan.statistics import Statistics
 from quantrecipe.planning import make_plan
@@ -46,6 +48,7 @@ class Mixer:
     """What all mixes of a request share.
 
     types:  on offer, the smallest first
+    rules:  what every mix has to keep
     losses: by which mixes are compared and reasons are told
     best:   the preset beside which mixes are told; None where none keeps the limits
     """
@@ -57,6 +60,7 @@ class Mixer:
     statistics: Statistics | None
     types: tuple[str, ...]
     losses: Losses
+    rules: Rules
     best: Mix | None = None
 
     def plan(self, recipe: Recipe, sensitivity: Sensitivity | None = None) -> Plan:
@@ -90,7 +94,7 @@ class Mixer:
                     "quantize"
                 )
                 raise PlanError(what, "`quantrecipe inspect MODEL` lists them", file=chosen.model.path)
-            spending = self._expected(chosen, chosen.spending)
+            spending = self.expected(chosen, chosen.spending)
             frozen = self._frozen(chosen, spending, wanted)
             over = 0 if wanted.size is None else frozen.plan.nbytes - wanted.size
             if over <= 0:
@@ -99,8 +103,24 @@ class Mixer:
         what = "the recipe that is recorded in the file doesn't fit into the budget beside it"
         raise PlanError(what, "allow a few KiB more")
 
-    def with_types(self, types: Mapping[str, str], like: Spending) -> Frozen:
-        """The mix that gives tensors these types, by name; all that were chosen are there. like: of another mix."""
+    def open_types(self) -> Mapping[str, tuple[Candidate, ...]]:
+        """By the name of each tensor that is open, the types that it may have, the smallest first."""
+        resolution = resolve(
+            self._opened(self.request.budget),
+            self.model,
+            self.registry,
+            self.importance,
+            PlanSettings(allow_requantize=self.request.allow_requantize),
+            statistics=self.statistics,
+        )
+        found = {}
+        for decision in resolution.open:
+            its = candidates(decision, resolution, self.losses)
+            found[decision.tensor.name] = tuple(sorted(its, key=lambda it: (it.nbytes, it.loss)))
+        return found
+
+    def plan_of_types(self, types: Mapping[str, str]) -> Plan:
+        """The plan that gives tensors these types, by name, whatever it takes."""
         rules = tuple(
             Rule.of([f"regex:^{_escaped(name)}$"], type=type_, optional=True) for name, type_ in types.items()
         )
@@ -110,14 +130,13 @@ class Mixer:
                 file=name, name=name, rules=rules, target=self.request.target, encoder=self.request.encoder
             )
         )
-        chosen = self.plan(load_part(part, registry=self.registry))
-        spending = self._expected(chosen, like)
-        return self._frozen(replace(chosen, spending=spending), spending, self.request.budget)
+        return self.plan(load_part(part, registry=self.registry))
 
-    def keeps(self, plan: Plan, budget: Budget | None = None) -> bool:
-        """True where all limits are kept."""
-        limits = meters(budget or self.request.budget, plan.written)
-        return all(meter.whole(plan) <= meter.most for meter in limits)
+    def with_types(self, types: Mapping[str, str], like: Spending) -> Frozen:
+        """The same as a recipe with few rules. like: the spending of another mix, for the same tensors."""
+        chosen = self.plan_of_types(types)
+        spending = self.expected(chosen, like)
+        return self._frozen(replace(chosen, spending=spending), spending, self.request.budget)
 
     def _opened(self, budget: Budget) -> Recipe:
         request = self.request
@@ -154,7 +173,7 @@ class Mixer:
     def _why(self, members: Sequence[Assignment]) -> str:
         return reason_text(reason(members, self.types, self.losses, self.registry))
 
-    def _expected(self, plan: Plan, spending: Spending) -> Spending:
+    def expected(self, plan: Plan, spending: Spending) -> Spending:
         """The spending in what is expected, whatever the types were chosen by."""
         found = {
             a.tensor.name: 0.0 if a.copied else self.losses.of(a.tensor.name, a.format.spec)

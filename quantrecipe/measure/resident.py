@@ -83,7 +83,7 @@ class Planned:
 
 
 def wishes_of(plan: Plan) -> dict[str, Planned]:
-    """All that a plan quantizes. Factors in tensors of their own have no place in the model, so these types are none."""
+    """All that a plan quantizes. Types with factors in another tensor are left out: it has no place in the model."""
     return {
         a.tensor.name: Planned(assignment=a, importance=plan.importance, statistics=plan.statistics)
         for a in plan.assignments

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+DEFAULT_EVALUATIONS = 24
+"""Mixes that are tried, at most: about as long as the probes take."""
+
 # Tokens of held-out text that both files are run over: twice what a probe reads, since the answer is final.
 _TRIAL_TOKENS = 32768
 
@@ -56,19 +59,32 @@ _TRIAL_TOKENS = 32768
 @file_option("--imatrix", help="Importance matrix: losses are those of the outputs.")
 @another_model_option
 @text_option(
-    help="Calibration text: finds out by running the model which tensors matter. May be given more than once. "
-    f"{TEXT_GRAMMAR}",
+    help="Search text: finds out by running the model which tensors matter, and which mix is best. May be given more "
+    f"than once. {TEXT_GRAMMAR}",
 )
 @raw_option
-@count_option("--probes", default=DEFAULT_PROBES, help="With --text: passes over it, at most.")
+@count_option("--probes", default=DEFAULT_PROBES, help="With --text: passes that ask what matters, at most.")
+@count_option(
+    "--evaluations",
+    least=0,
+    default=DEFAULT_EVALUATIONS,
+    help="With --text: mixes that are tried on it, at most.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0.0, min_open=True),
+    metavar="N",
+    help="With --text: no more mixes are tried after so many minutes.",
+)
 @file_option(
-    "--sensitivity", help="What `quantrecipe sensitivity` found, to go by; nothing is measured then."
+    "--sensitivity",
+    help="What `quantrecipe sensitivity` found, to go by; nothing is probed then, and with --text mixes are tried.",
 )
 @click.option("--prior", is_flag=True, help="Measure nothing: go by what is usual.")
 @text_option(
     "--verify",
     "held_out",
-    help="Held-out text: the result and the best preset are made, run over it and compared. Repeatable.",
+    help="Held-out text: at the end the result and the best preset are made, run over it and compared. Repeatable.",
 )
 @engine_option
 @folder_option("--work-dir", help="Where temporary models go. [default: the current folder]")
@@ -111,6 +127,8 @@ def command(
     texts: tuple[str, ...],
     raw: bool,
     probes: int,
+    evaluations: int,
+    minutes: float | None,
     sensitivity: Path | None,
     prior: bool,
     held_out: tuple[str, ...],
@@ -130,22 +148,29 @@ def command(
     """Find the mix of types with which MODEL loses least within a budget, and write it down as a recipe.
 
     Say how large: --size, --bpw, --like, --vram, --ram or --active; several limits hold together. Losses are measured
-    on the model's weights (better with --imatrix), and how much each tensor matters by running it over a text (--text);
-    what isn't measured is taken as usual. The recipe names roles and layers, each with its reason, and plans to the
-    types that were chosen. Where it isn't sure to lose less than a preset of llama.cpp, the recipe is that preset.
+    on the model's weights (better with --imatrix). With --text the model is run over a text: first to find out how much
+    each tensor matters, then with the best few mixes themselves, and the one that is measured best is the result.
+    Without --text, what matters is taken as usual, and nothing is promised. The recipe names roles and layers, each
+    with its reason, and plans to the types that were chosen. Where it isn't sure to lose less than a preset of
+    llama.cpp, the recipe is that preset.
     """
     from quantrecipe.cli.output_files import check_folder, check_output
+    from quantrecipe.cli.progress import MeasureBar
     from quantrecipe.engine import require_engine
     from quantrecipe.fit import Request, fit
+    from quantrecipe.fit.measured_choice import measured_choice, require_length, require_other_text
     from quantrecipe.fit.trial import hold_trial, settle
+    from quantrecipe.fit.tried import Effort
     from quantrecipe.measure import Passes, Subject
     from quantrecipe.model.open_model import open_model
     from quantrecipe.texts import read_domains
 
     if budget is None and like is None:
         raise click.UsageError("Say how large: --size, --bpw, --like, --vram, --ram or --active.")
-    if sensitivity is not None and (texts or prior):
-        raise click.UsageError("--sensitivity measures nothing: leave --text and --prior out.")
+    if sensitivity is not None and prior:
+        raise click.UsageError("--sensitivity and --prior exclude each other.")
+    if minutes is not None and not texts:
+        raise click.UsageError("--minutes goes with --text.")
     if prior and texts:
         raise click.UsageError("--prior and --text exclude each other.")
     if output is not None and not force and output.exists():
@@ -158,6 +183,10 @@ def command(
     opened = open_model(model, arch=arch, registry=registry)
     calibration = texts_of(ctx, domains, lambda: opened)
     unseen = texts_of(ctx, held_out_domains, lambda: opened)
+    require_other_text(calibration, unseen)
+    for some, option in ((calibration if evaluations else (), "--text"), (unseen, "--verify")):
+        if some:
+            require_length(some, option)
     subject = Subject(
         model=opened,
         registry=registry,
@@ -178,12 +207,12 @@ def command(
     work = work_dir or Path()
     runs = held_out or (texts and opened.has_weights)
     found = require_engine(engine) if runs else None  # before what takes long
+    passes = None
+    if calibration and opened.has_weights:
+        passes = Passes(texts=tuple(calibration), tokens=DEFAULT_TOKENS, threads=threads, engine=found)
     if sensitivity is not None or prior:
         known = sensitivity_in(sensitivity)
     else:
-        passes = None
-        if calibration:
-            passes = Passes(texts=tuple(calibration), tokens=DEFAULT_TOKENS, threads=threads, engine=found)
         known = _measured(ctx, subject, passes, probes, threads, work, allow_requantize=allow_requantize)
     fitted = fit(
         opened,
@@ -193,6 +222,18 @@ def command(
         importance_of_another_model=another_model,
         sensitivity=known,
     )
+    if passes is not None and known is not None and evaluations:
+        with MeasureBar(ctx.err) as progress:
+            fitted = measured_choice(
+                fitted,
+                subject,
+                passes,
+                Effort(evaluations=evaluations, minutes=minutes),
+                sensitivity=known,
+                out=Path(f"{model_stem(model)}.evaluations.jsonl"),
+                work=work,
+                progress=progress,
+            )
     if held_out:
         with ctx.err.status("trying it on the text beside the best preset"):
             trial = hold_trial(

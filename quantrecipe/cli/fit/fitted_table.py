@@ -31,6 +31,7 @@ def render_fit(fitted: Fitted) -> RenderableType:
     return Lines(
         _comparison(fitted),
         *_left_out(fitted),
+        *_search(fitted),
         _verdict(fitted),
         Text(),
         _decisions(fitted),
@@ -43,6 +44,7 @@ def fit_document(fitted: Fitted) -> dict[str, Any]:
     plan = fitted.fitted_plan
     return {
         "recipe": fitted.text,
+        "search": fitted.search,
         "trial": fitted.trial,
         "stock_wins": fitted.winner.name if fitted.winner else None,
         "nbytes": fitted.plan.nbytes,
@@ -125,6 +127,33 @@ def _left_out(fitted: Fitted) -> list[Paragraph]:
     ]
 
 
+def _search(fitted: Fitted) -> list[Table | Paragraph]:
+    """What was tried on the search text, in this order."""
+    found = fitted.search
+    if found is None:
+        return []
+    rows: list[tuple[Cell, ...]] = []
+    for tried in found.tried:
+        beside = "" if not tried.beside else f"{100 * tried.change / (tried.kld - tried.change):+.1f} %"
+        error = "" if not tried.beside else f"{100 * tried.error / (tried.kld - tried.change):.1f} %"
+        what = "kept" if tried.kept else "" if tried.within else "a question"
+        cells = (
+            printable(tried.what),
+            bytes_text(tried.nbytes),
+            loss_text(tried.expected),
+            f"{tried.kld:.4g}",
+            beside,
+            error,
+            what,
+        )
+        rows.append(tuple((cell, "bold" if tried.kept else "") for cell in cells))
+    columns = {"tried": "name", **numbers("data", "expected", "measured", "to the best so far", "±")}
+    return [
+        Table({**columns, "": "word"}, rows),
+        Paragraph(f"tried on {printable(found.text)} ({found.positions:,} positions): {found.ended}"),
+    ]
+
+
 def _verdict(fitted: Fitted) -> Paragraph:
     best = fitted.best_rival
     if fitted.trial is not None:
@@ -132,6 +161,15 @@ def _verdict(fitted: Fitted) -> Paragraph:
         return Paragraph(said, "yellow" if fitted.winner else "")
     if best is None:
         return Paragraph("no preset keeps these limits")
+    if (found := fitted.search) is not None and found.preset_kld:
+        change, error = (100 * it / found.preset_kld for it in (found.change, found.error))
+        said = (
+            f"on the search text, the best mix diverges by {found.kld:.4g}, the preset {found.preset} by "
+            f"{found.preset_kld:.4g} ({change:+.1f} ± {error:.1f} %)"
+        )
+        if fitted.winner is not None:
+            return Paragraph(f"{said}: nothing is surely better, so the recipe is that preset", "yellow")
+        return Paragraph(said)
     if fitted.winner is not None:
         return Paragraph(
             f"nothing was found that surely loses less than the preset {best.name}, so the recipe is that preset",

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.models import llama_tensors, write_gguf
+from support.models import llama_metadata, llama_tensors, write_gguf
+from support.resident_engine import StandIn
 
 from quantrecipe.cli import main
 from quantrecipe.cli.options.limits import KV_TYPES as OFFERED
+from quantrecipe.engine import Engine
 from quantrecipe.model.open_model import open_model
 from quantrecipe.recipe.budget import KV_TYPES
 from quantrecipe.registry import load_registry
@@ -110,7 +112,9 @@ def test_a_target_and_floors(capsys: Output) -> None:
         (["--bpw", "4", "--context", "4096"], "--context goes with --vram"),
         (["--bpw", "4", "--cpu-moe"], "--cpu-moe goes with --vram"),
         (["--bpw", "4", "--prior", "--text", "a.txt"], "--prior and --text exclude each other"),
-        (["--bpw", "4", "--prior", "--sensitivity", "a"], "leave --text and --prior out"),
+        (["--bpw", "4", "--prior", "--sensitivity", "a"], "--sensitivity and --prior exclude each other"),
+        (["--bpw", "4", "--minutes", "3"], "--minutes goes with --text"),
+        (["--bpw", "4", "--evaluations", "-1"], "-1 is not in the range"),
         (["--bpw", "4", "--floor", "attn_v"], "is no PATTERN=TYPE"),
         (["--bpw", "4", "--target", "vllm"], "there is no engine 'vllm'"),
         (["--bpw", "4", "--target", "llama.cpp:tpu"], "there is no device 'tpu'"),
@@ -190,3 +194,74 @@ def test_the_encoder_of_what_it_is_to_be_like_is_no_part_of_it(tmp_path: Path, c
     assert main(["fit", TINY, "--prior", "--like", str(mix), "--json"]) == 0
     told = " ".join(capsys.readouterr().err.split())
     assert "fit measures what types lose without an encoder, and takes nothing but the size of" in told
+
+
+class TestSearch:
+    """Mixes are tried on the text. The engine is a stand-in."""
+
+    @pytest.fixture
+    def engine(self, here: None, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+        engine = StandIn()
+        engine.hard = np.random.default_rng(3).uniform(0.5, 1.5, engine.chunks)
+        engine.install(monkeypatch)
+        named = Engine(library=Path("libllama.so"), source="--engine")
+        monkeypatch.setattr("quantrecipe.engine.require_engine", lambda path: named)
+        write_gguf(Path("m.gguf"), llama_tensors(layers=2), llama_metadata(block_count=2))
+        Path("code.txt").write_text("some words\n" * 1000, encoding="utf-8")
+        Path("other.txt").write_text("other words\n" * 1000, encoding="utf-8")
+        return engine
+
+    ARGS = ("fit", "m.gguf", "--bpw", "4.6", "--types", "Q3_K,IQ4_XS,Q4_K,Q5_K,Q6_K,Q8_0", "--probes", "3")
+
+    @pytest.mark.slow
+    def test_what_was_tried_is_shown_and_resumed(self, engine: StandIn, capsys: Output) -> None:
+        args = [*self.ARGS, "--text", "code.txt", "--evaluations", "6"]
+        assert main([*args, "-o", "mine.yaml"]) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "tried" in out and "to the best so far" in out
+        assert "tried on code.txt (32 positions): all 6 evaluations are used up" in out
+        text = Path("mine.yaml").read_text(encoding="utf-8")
+        assert text.startswith("# Tried on code.txt (32 positions), 6 mixes: the best diverges by")
+        assert Path("m.evaluations.jsonl").read_text(encoding="utf-8").count('"mix"') == 6
+        runs = len(engine.runs)
+        assert main([*args, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)["search"]
+        assert len(engine.runs) == runs
+        assert (len(said["tried"]), said["text"], said["positions"]) == (6, "code.txt", 32)
+        assert said["tried"][0]["mix"] == "fitted"
+        assert said["ended"] == "all 6 evaluations are used up"
+
+    def test_by_a_sensitivity_mixes_are_tried_and_nothing_is_probed(
+        self, engine: StandIn, capsys: Output
+    ) -> None:
+        assert main([*self.ARGS, "--text", "code.txt", "--evaluations", "0", "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["search"] is None
+        assert not Path("m.evaluations.jsonl").exists()
+        runs = len(engine.runs)
+        known = ["--sensitivity", "m.sensitivity.jsonl", "--text", "code.txt", "--evaluations", "2"]
+        assert main([*self.ARGS, *known, "--json"]) == 0
+        assert len(json.loads(capsys.readouterr().out)["search"]["tried"]) == 2
+        assert len(engine.runs) == runs + 3  # the model itself, and two mixes
+
+    def test_an_engine_that_dies_half_way(self, engine: StandIn, capsys: Output) -> None:
+        engine.dies_after = 7
+        assert main([*self.ARGS, "--text", "code.txt"]) == 1
+        err = " ".join(capsys.readouterr().err.split())
+        assert "what was evaluated is kept in m.evaluations.jsonl; the same command goes on from there" in err
+
+    @pytest.mark.parametrize(
+        ("args", "said"),
+        [
+            (["--text", "short.txt"], "short.txt of --text is too short for ten chunks of 512 tokens"),
+            (["--text", "code.txt", "--verify", "code.txt"], "code.txt of --verify is in code.txt of --text"),
+            (["--text", "code.txt", "--verify", "short.txt"], "short.txt of --verify is too short"),
+        ],
+    )
+    def test_texts_that_say_nothing(
+        self, engine: StandIn, capsys: Output, args: list[str], said: str
+    ) -> None:
+        Path("short.txt").write_text("no more than this", encoding="utf-8")
+        assert main([*self.ARGS, *args]) == 1
+        assert said in " ".join(capsys.readouterr().err.split())
+        assert not engine.runs and not list(Path().glob("*.jsonl"))

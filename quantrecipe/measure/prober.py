@@ -25,13 +25,20 @@ from quantrecipe.api import Change, Effect, Reduce
 from quantrecipe.errors import OutputError
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.layer_ranges import layer_ranges
+from quantrecipe.measure.encoded import Encoding
 from quantrecipe.measure.mixed import Mixed, mixed
 from quantrecipe.measure.open_resident import open_resident
 from quantrecipe.measure.passes import RESIDENT_TYPES, Passes
 from quantrecipe.measure.progress import Progress
-from quantrecipe.measure.resident import Moved, Resident, Setting, wishes_of
+from quantrecipe.measure.resident import Moved, Resident, Setting, Wish, wishes_of
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.plan_of import plan_of
+from quantrecipe.plan.resolution import PlanSettings, resolve
+from quantrecipe.recipe.load import load_part
+from quantrecipe.recipe.reading.recipe_part import RecipePart
+from quantrecipe.recipe.recipe import EncoderChoice, Rule
+from quantrecipe.recipe.writing.new_recipe import write_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Probed, rounded
 from quantrecipe.tensor import split_name
@@ -60,11 +67,16 @@ class Prober:
         known: Mapping[str, Probed],
         save: Callable[[Probed], None],
         progress: Progress,
+        encoding: Encoding | None = None,
         known_mixes: Mapping[str, Mixed] | None = None,
         save_mix: Callable[[Mixed], None] = lambda found: None,
     ) -> None:
-        """digests: of the content of the tensors; known: probes of earlier runs, by key; save: hears of new ones."""
+        """digests: of the content of the tensors; known: probes of earlier runs, by key; save: hears of new ones.
+
+        encoding: makes the bytes of what `evaluate` rounds; mixes have their own plans.
+        """
         self._model, self._registry, self._importance, self._passes = model, registry, importance, passes
+        self._encoding = encoding
         self._digests = digests
         self._folder = folder
         self._known, self._mixes = dict(known), dict(known_mixes or {})
@@ -85,12 +97,13 @@ class Prober:
 
     def evaluate(self, types: Mapping[str, str]) -> Effect:
         """What these tensors' rounding to these types does to the output."""
-        asked = self._rounding(types)
+        wishes = types if self._encoding is None else self._planned(types, self._encoding)
+        asked = self._rounding(types) if self._encoding is None else _encodings(wishes)
         probed = self._earlier(asked)
         if probed is None:
             what = describe(types)
             self._progress.say(what)
-            self._resident.change(types)
+            self._resident.change(wishes)
             probed = self._new(asked, what, self._resident.measure())
         return self._used(probed)
 
@@ -105,7 +118,7 @@ class Prober:
     def mix(self, plan: Plan, what: str) -> Mixed:
         """What the output does with all that a plan quantizes."""
         wishes = wishes_of(plan)
-        asked = [["mix", name, wish.assignment.encoding] for name, wish in sorted(wishes.items())]
+        asked = [["mix", *it] for it in _encodings(wishes)]
         for key in self._keys(asked):
             if key in self._mixes and self._mix_type in ("", self._mixes[key].resident):
                 self._mix_type = self._mixes[key].resident
@@ -184,6 +197,29 @@ class Prober:
         content += [self._passes.chunks, self._passes.n_ctx, sorted(self._digests.items()), *asked]
         return xxhash.xxh3_128_hexdigest(json.dumps(content, separators=(",", ":")).encode())
 
+    def _planned(self, types: Mapping[str, str], encoding: Encoding) -> dict[str, Wish]:
+        """These types as a recipe with the encoder makes them."""
+        encoder = encoding.encoder
+        rules = tuple(
+            Rule.of([f"regex:^{name.replace('.', '[.]')}$"], type=type_, optional=True)
+            for name, type_ in types.items()
+        )
+        choice = EncoderChoice(name=encoder.name, options=encoder.options)
+        _, part = write_recipe(RecipePart(file="a probe", name="a probe", rules=rules, encoder=choice))
+        settings = PlanSettings(allow_requantize=True, provenance=False)
+        recipe = load_part(part, registry=self._registry)
+        plan = plan_of(
+            resolve(
+                recipe,
+                self._model,
+                self._registry,
+                self._importance,
+                settings,
+                statistics=encoding.statistics,
+            )
+        )
+        return {name: wish for name, wish in wishes_of(plan).items() if name in types}
+
     def _rounding(self, types: Mapping[str, str]) -> list[Any]:
         """What a rounding depends on, besides the model and the text."""
         matrix, content = self._importance, list[Any]()
@@ -192,6 +228,11 @@ class Prober:
             version = self._registry.format(type_).spec.version
             content.append([name, type_, version, None if entry is None else entry.digest])
         return content
+
+
+def _encodings(wishes: Mapping[str, Any]) -> list[Any]:
+    """What plans make of tensors: type, options, importance, encoder and statistics are in the digest."""
+    return [[name, wish.assignment.encoding] for name, wish in sorted(wishes.items())]
 
 
 def _changing(digests: Mapping[str, str]) -> list[Any]:

@@ -20,20 +20,24 @@ from quantrecipe.cli.options.shared import (
     engine_option,
     json_option,
     requantize_option,
+    statistics_option,
     threads_option,
 )
 from quantrecipe.cli.options.target import target_option
 from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, text_option, texts_of
 from quantrecipe.cli.output_files import model_stem, write_text
-from quantrecipe.cli.planned.inputs import importance_of, sensitivity_in
+from quantrecipe.cli.planned.inputs import grams_in, importance_of, sensitivity_in
 from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.fit import Fitted
     from quantrecipe.fit.open_recipe import Floor
     from quantrecipe.measure import Passes, Subject
+    from quantrecipe.measure.encoded import Encoding
     from quantrecipe.recipe.budget import Budget
+    from quantrecipe.recipe.recipe import EncoderChoice
     from quantrecipe.recipe.target import Target
+    from quantrecipe.registry import Registry
     from quantrecipe.sensitivity.sensitivity import Sensitivity
 
 __all__ = ["command"]
@@ -51,6 +55,7 @@ _TRIAL_TOKENS = 32768
     "quantrecipe fit model-BF16.gguf --like Q4_K_M --text calibration.txt -o mine.yaml",
     "quantrecipe fit model-BF16.gguf --vram 12GiB --context 32768 --kv q8_0",
     "quantrecipe fit shapes/qwen3-14b --bpw 4.5 --floor attn_v=Q5_K",
+    "quantrecipe fit model-BF16.gguf --like Q4_K_M --statistics grams --text search.txt -o mine.yaml",
 )
 @click.argument("model", type=FILE)
 @file_option("-o", "--output", metavar="RECIPE", help="Where to write the recipe. [default: standard output]")
@@ -58,6 +63,7 @@ _TRIAL_TOKENS = 32768
 @budget_options
 @file_option("--imatrix", help="Importance matrix: losses are those of the outputs.")
 @another_model_option
+@statistics_option
 @text_option(
     help="Search text: finds out by running the model which tensors matter, and which mix is best. May be given more "
     f"than once. {TEXT_GRAMMAR}",
@@ -124,6 +130,7 @@ def command(
     budget: Budget | None,
     imatrix: Path | None,
     another_model: bool,
+    statistics: Path | None,
     texts: tuple[str, ...],
     raw: bool,
     probes: int,
@@ -162,7 +169,9 @@ def command(
     from quantrecipe.fit.trial import hold_trial, settle
     from quantrecipe.fit.tried import Effort
     from quantrecipe.measure import Passes, Subject
+    from quantrecipe.measure.encoded import Encoding
     from quantrecipe.model.open_model import open_model
+    from quantrecipe.plan.importance import require_statistics_of
     from quantrecipe.texts import read_domains
 
     if budget is None and like is None:
@@ -193,13 +202,19 @@ def command(
         importance=importance_of(opened, imatrix, another_model=another_model),
         another_model=another_model,
     )
+    grams = grams_in(statistics)
+    require_statistics_of(opened, grams)
+    encoder = _encoder(like, registry) if grams is not None else None
     request = Request(
         name=name or (output.stem if output is not None else model_stem(model)),
-        budget=_budget(ctx, budget, like, subject, allow_requantize=allow_requantize),
+        budget=_budget(
+            ctx, budget, like, subject, encoded=encoder is not None, allow_requantize=allow_requantize
+        ),
         types=_parts(types),
         floors=tuple(_floor(text) for text in floors),
         ties=tuple(_parts(text) for text in ties),
         target=target,
+        encoder=encoder,
         allow_requantize=allow_requantize,
     )
     if held_out and not opened.has_weights:
@@ -213,7 +228,13 @@ def command(
     if sensitivity is not None or prior:
         known = sensitivity_in(sensitivity)
     else:
-        known = _measured(ctx, subject, passes, probes, threads, work, allow_requantize=allow_requantize)
+        encoding = None
+        if encoder is not None and grams is not None:
+            made_by = registry.encoder(encoder.name).with_options(encoder.options)
+            encoding = Encoding(encoder=made_by, statistics=grams)
+        known = _measured(
+            ctx, subject, passes, encoding, probes, threads, work, allow_requantize=allow_requantize
+        )
     fitted = fit(
         opened,
         request,
@@ -221,6 +242,7 @@ def command(
         importance=subject.importance,
         importance_of_another_model=another_model,
         sensitivity=known,
+        statistics=grams,
     )
     if passes is not None and known is not None and evaluations:
         with MeasureBar(ctx.err) as progress:
@@ -271,7 +293,13 @@ def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, 
 
 
 def _budget(
-    ctx: Context, budget: Budget | None, like: str | None, subject: Subject, *, allow_requantize: bool
+    ctx: Context,
+    budget: Budget | None,
+    like: str | None,
+    subject: Subject,
+    *,
+    encoded: bool,
+    allow_requantize: bool,
 ) -> Budget:
     """The limits that were given, and the size of what the result is to be like."""
     from quantrecipe.cli.options.limits import COMMAND_LINE
@@ -287,21 +315,29 @@ def _budget(
         raise click.UsageError("--like and --bpw exclude each other.")
     recipe = recipe_like(like, subject.registry)
     print_notes(ctx, recipe)
-    if recipe.encoder is not None or any(rule.encoder for rule in recipe.rules):
+    if not encoded and (recipe.encoder is not None or any(rule.encoder for rule in recipe.rules)):
         what = f"fit measures what types lose without an encoder, and takes nothing but the size of {like}"
-        print_warning(
-            ctx.err, what, "write the encoder into the recipe that comes out, and compare both with eval"
-        )
+        print_warning(ctx.err, what, "--statistics FOLDER makes it measure and choose with the encoder")
     plan = stock_plan(
         recipe, subject.model, subject.registry, subject.importance, allow_requantize=allow_requantize
     )
     return like_budget(plan, budget)
 
 
+def _encoder(like: str | None, registry: Registry) -> EncoderChoice:
+    """What makes the bytes where there are statistics: the encoder of what the result is to be like, else feedback."""
+    from quantrecipe.fit.stock import recipe_like
+    from quantrecipe.recipe.recipe import EncoderChoice
+
+    found = None if like is None else recipe_like(like, registry).encoder
+    return found if found is not None and found.name != "plain" else EncoderChoice(name="feedback")
+
+
 def _measured(
     ctx: Context,
     subject: Subject,
     passes: Passes | None,
+    encoding: Encoding | None,
     probes: int,
     threads: int | None,
     work: Path,
@@ -327,10 +363,13 @@ def _measured(
         weighing=None if passes is None else registry.model_analysis("probe"),
         probes=probes,
         passes=passes,
+        encoding=encoding,
         work=work,
         threads=threads,
     )
-    out = Path(f"{model_stem(subject.model.path)}.sensitivity.jsonl")
+    # Losses of an encoder are others: each has a file of its own.
+    with_encoder = "" if encoding is None else f".{encoding.encoder.name}"
+    out = Path(f"{model_stem(subject.model.path)}{with_encoder}.sensitivity.jsonl")
     found, _ = measured(ctx, subject, out, what, allow_requantize=allow_requantize)
     return found
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.resident_engine import StandIn
+from support.statistics import write_statistics
 
 from quantrecipe.cli import main
 from quantrecipe.cli.options.limits import KV_TYPES as OFFERED
@@ -16,7 +17,7 @@ from quantrecipe.engine import Engine
 from quantrecipe.model.open_model import open_model
 from quantrecipe.recipe.budget import KV_TYPES
 from quantrecipe.registry import load_registry
-from quantrecipe.sensitivity.file import write_sensitivity
+from quantrecipe.sensitivity.file import read_sensitivity, write_sensitivity
 from quantrecipe.sensitivity.prior import estimate
 
 Output = pytest.CaptureFixture[str]
@@ -194,6 +195,54 @@ def test_the_encoder_of_what_it_is_to_be_like_is_no_part_of_it(tmp_path: Path, c
     assert main(["fit", TINY, "--prior", "--like", str(mix), "--json"]) == 0
     told = " ".join(capsys.readouterr().err.split())
     assert "fit measures what types lose without an encoder, and takes nothing but the size of" in told
+    assert "--statistics FOLDER makes it measure and choose with the encoder" in told
+
+
+class TestEncoder:
+    """With statistics, losses are those of the encoder, and so is the recipe."""
+
+    @pytest.fixture
+    def grams(self, here: None) -> str:
+        write_gguf(Path("m.gguf"), llama_tensors(layers=2), llama_metadata(block_count=2))
+        inputs = {f"blk.{n}.{role}.weight": (256, (600,)) for n in range(2) for role in ("attn_q", "ffn_up")}
+        write_statistics(Path("grams"), inputs)
+        return "grams"
+
+    ARGS = ("fit", "m.gguf", "--bpw", "4.6", "--types", "Q3_K,Q4_K,Q6_K,Q8_0")
+
+    def test_the_recipe_has_the_encoder(self, grams: str, capsys: Output) -> None:
+        assert main([*self.ARGS, "--statistics", grams, "-o", "mine.yaml"]) == 0
+        assert "encoder: feedback" in Path("mine.yaml").read_text(encoding="utf-8")
+        found = read_sensitivity("m.feedback.sensitivity.jsonl")
+        assert "encoded by feedback 1 (damping 0.01, rounds 2), statistics" in found.provenance.analysis
+        assert not Path("m.sensitivity.jsonl").exists()
+        capsys.readouterr()
+        assert main(["plan", "mine.yaml", "m.gguf", "--statistics", grams, "--json"]) == 0
+        tensors = {it["name"]: it for it in json.loads(capsys.readouterr().out)["tensors"]}
+        assert tensors["blk.0.attn_q.weight"]["encoder"] == "feedback"
+        assert tensors["blk.0.attn_v.weight"]["encoder"] is None
+
+    def test_options_are_those_of_what_it_is_to_be_like(self, grams: str, capsys: Output) -> None:
+        mix = "quantrecipe: 1\nname: mine\ndefault: Q4_K\nencoder: {name: feedback, damping: 0.1}\n"
+        Path("like.yaml").write_text(mix, encoding="utf-8")
+        args = [
+            "fit",
+            "m.gguf",
+            "--types",
+            "Q3_K,Q4_K,Q6_K,Q8_0",
+            "--like",
+            "like.yaml",
+            "--statistics",
+            grams,
+        ]
+        assert main([*args, "-o", "mine.yaml"]) == 0
+        assert "encoder: {name: feedback, damping: 0.1}" in Path("mine.yaml").read_text(encoding="utf-8")
+        assert "without an encoder" not in capsys.readouterr().err
+
+    def test_a_folder_that_is_none(self, grams: str, capsys: Output) -> None:
+        Path("empty").mkdir()
+        assert main([*self.ARGS, "--statistics", "empty"]) == 1
+        assert "is no folder of Gram matrices" in capsys.readouterr().err
 
 
 class TestSearch:

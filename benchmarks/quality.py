@@ -22,7 +22,7 @@ And one in which the mix is made, and fitted, with the encoder `feedback`; the p
     python benchmarks/quality.py FOLDER --ways feedback --statistics GRAMS --kinds code
 
 GRAMS/NAME has the Gram matrices of a model (`quantrecipe imatrix compute --gram`). --kinds takes one kind of text alone
-for all of importance, probes and judging.
+for all of importance, probes and judging. With --evaluations N, fit tries up to N mixes on the texts of the probes.
 
 Whatever was evaluated is kept in --work, and a run that was stopped goes on where it was. Needs llama-cpp-python.
 """
@@ -55,12 +55,15 @@ from quantrecipe.evaluate import (
     summarise,
 )
 from quantrecipe.fit import Request, fit
+from quantrecipe.fit.measured_choice import measured_choice
+from quantrecipe.fit.tried import Effort
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.importance.merge import merged
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.importance.to_gguf import encode_gguf
-from quantrecipe.measure import Measurement, Passes, choose_types, measure
+from quantrecipe.measure import Measurement, Passes, Subject, choose_types, measure
 from quantrecipe.measure.encoded import Encoding
+from quantrecipe.measure.progress import Silent
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
@@ -120,6 +123,7 @@ class Bench:
     threads: int | None
     kinds: tuple[str, ...] = KINDS
     grams: Path | None = None
+    evaluations: int = 0
 
     @cached_property
     def registry(self) -> Any:
@@ -207,6 +211,18 @@ class Bench:
             sensitivity=sensitivity,
             statistics=self.statistics if way == "feedback" else None,
         )
+        if self.evaluations and sensitivity is not None:
+            texts = tuple(read_text(self.folder / f"texts/{kind}.calib.txt") for kind in self.kinds)
+            found = measured_choice(
+                found,
+                Subject(model=self.model, registry=self.registry, importance=self.importance),
+                Passes(texts=texts, tokens=TOKENS, threads=self.threads),
+                Effort(evaluations=self.evaluations),
+                sensitivity=sensitivity,
+                out=self.work / "evaluations.jsonl",
+                work=self.work,
+                progress=Silent(),
+            )
         assert data_bytes(found.plan) <= nbytes
         winner = found.winner
         return found.plan, winner.name if winner else "", winner.loss if winner else found.loss
@@ -294,6 +310,9 @@ def main() -> None:
     parser.add_argument("--mixes", nargs="+", choices=MIXES, default=list(MIXES))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS[:-1]))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of texts")
+    parser.add_argument(
+        "--evaluations", type=int, default=0, help="mixes that fit tries on the calibration texts"
+    )
     parser.add_argument("--statistics", type=Path, metavar="GRAMS", help="for --ways feedback")
     parser.add_argument(
         "--chunks", type=int, metavar="N", help="the first N chunks of each text; default all"
@@ -326,6 +345,7 @@ def main() -> None:
             threads=args.threads,
             kinds=tuple(args.kinds),
             grams=args.statistics,
+            evaluations=args.evaluations,
         )
         results.append(
             {

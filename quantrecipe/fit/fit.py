@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from quantrecipe.fit.trial import Trial
     from quantrecipe.fit.tried import Search
 
-__all__ = ["Decision", "Fitted", "decisions_of", "fit", "spending_of", "stock_text"]
+__all__ = ["Decision", "Fitted", "fit", "stock_text", "with_mix"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +133,9 @@ def fit(
     equals = rivals(mixes, rules, registry)
     best = least_regret(equals, losses)
     in_doubt = best is not None and doubtful(losses, model)
+    if (kld := request.budget.kld) is not None:
+        equals = tuple(mix for mix in equals if mix.loss <= kld)
+        best, in_doubt = min(equals, key=lambda mix: (mix.nbytes, mix.loss), default=None), False
     if best is not None and in_doubt:
         sensitivity = seen_from(best.plan, losses, registry)  # what types are chosen by, from here on
     mixer = Mixer(
@@ -152,16 +155,19 @@ def fit(
     # What was fitted was chosen by the estimate, and has its errors in its favour: it has to win by a margin.
     unsure = best is not None and best.loss * (1 - needed) < loss
     winner = best if unsure or (worst is not None and worst >= 0) else None
+    if request.budget.kld is not None:  # of what loses no more than that, the smallest is wanted
+        nbytes = sum(a.nbytes for a in frozen.plan.assignments)
+        worst, winner = None, best if best is not None and best.nbytes <= nbytes else None
     return Fitted(
         text=frozen.text
         if winner is None
-        else stock_text(request, winner, _by_estimate(winner, loss, worst, needed)),
+        else stock_text(request, winner, _by_estimate(request, winner, loss, worst, needed)),
         plan=frozen.plan if winner is None else winner.plan,
         fitted_text=frozen.text,
         fitted_plan=frozen.plan,
-        spending=spending_of(spending, request.budget, frozen.plan),
+        spending=_spending_of(spending, request.budget, frozen.plan),
         loss=loss,
-        decisions=decisions_of(frozen, mixer),
+        decisions=_decisions_of(frozen, mixer),
         stock=tuple(mixes),
         left_out=MappingProxyType(left_out),
         rivals=equals,
@@ -172,7 +178,32 @@ def fit(
     )
 
 
-def decisions_of(frozen: Frozen, mixer: Mixer) -> tuple[Decision, ...]:
+def with_mix(
+    fitted: Fitted, made: Frozen, winner: Mix | None, *, why: str, found: Search, comments: Sequence[str]
+) -> Fitted:
+    """What was measured in place of what was estimated. winner: the preset that is better, and why that is."""
+    mixer = fitted.mixer
+    said = "".join(f"# {line}\n" for line in comments)
+    text = said + made.text
+    return replace(
+        fitted,
+        text=text if winner is None else said + stock_text(mixer.request, winner, why),
+        plan=made.plan if winner is None else winner.plan,
+        fitted_text=text,
+        fitted_plan=made.plan,
+        spending=_spending_of(
+            replace(mixer.expected(made.plan, fitted.spending), kld=None), mixer.request.budget, made.plan
+        ),
+        loss=estimated_loss(made.plan, mixer.losses),
+        decisions=_decisions_of(made, mixer),
+        best_rival=next((it for it in fitted.rivals if it.name == found.preset), fitted.best_rival),
+        at_worst=None,
+        winner=winner,
+        search=found,
+    )
+
+
+def _decisions_of(frozen: Frozen, mixer: Mixer) -> tuple[Decision, ...]:
     """One for each rule, those with the most to lose first."""
     found = (
         Decision(members=its, reason=reason(its, mixer.types, mixer.losses, mixer.registry))
@@ -193,7 +224,7 @@ def _rules(request: Request, model: Model, registry: Registry, types: Sequence[s
     )
 
 
-def spending_of(spending: Spending, budget: Budget, plan: Plan) -> Spending:
+def _spending_of(spending: Spending, budget: Budget, plan: Plan) -> Spending:
     """The spending of the file that is written, which has the recipe in it."""
     limits = [
         replace(spent, most=budget.size or spent.most, used=plan.nbytes) if spent.key == "size" else spent
@@ -202,7 +233,9 @@ def spending_of(spending: Spending, budget: Budget, plan: Plan) -> Spending:
     return replace(spending, limits=tuple(limits))
 
 
-def _by_estimate(mix: Mix, loss: float, worst: float | None, needed: float) -> str:
+def _by_estimate(request: Request, mix: Mix, loss: float, worst: float | None, needed: float) -> str:
+    if (kld := request.budget.kld) is not None:
+        return f"no smaller mix than the preset {mix.name} was found that loses at most {kld:.3g} by the estimate"
     said = (
         f"within these limits the preset {mix.name} loses {mix.loss:.3g} by the same estimate by which the best mix "
         f"that was found loses {loss:.3g}"

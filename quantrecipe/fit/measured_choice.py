@@ -6,7 +6,7 @@ What was evaluated is never evaluated again, whatever budget it was for: the fil
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import Text
 from quantrecipe.fit.fit import Fitted
+from quantrecipe.fit.reach import Goal, reach
 from quantrecipe.fit.search import search
 from quantrecipe.fit.tried import Effort
 from quantrecipe.measure.journal import Journal
@@ -39,9 +40,16 @@ class Evaluations:
         self.count = 0
 
     def __call__(self, plan: Plan, what: str) -> Mixed:
+        return self._found(lambda: self._prober.mix(plan, what))
+
+    def unchanged(self) -> Mixed:
+        """What is said when nothing is quantized."""
+        return self._found(lambda: self._prober.mix(None, "the model itself"))
+
+    def _found(self, ask: Callable[[], Mixed]) -> Mixed:
         self._progress.total(min(1.0, self.count / max(1, self._most)))
         try:
-            found = self._prober.mix(plan, what)
+            found = ask()
         except EvaluationError as error:
             if not self.count:
                 raise
@@ -121,12 +129,20 @@ def measured_choice(
     out: Path,
     work: Path,
     progress: Progress,
+    goal: Goal | None = None,
 ) -> Fitted:
-    """The best mix that was found on the text of the passes: see `search`, and `evaluations` for the rest."""
+    """The best mix that was found on the text of the passes: see `search`, and `evaluations` for the rest.
+
+    With a goal, the smallest that stays within it: see `reach`.
+    """
     digests = {tensor.name: tensor.digest for tensor in sensitivity.tensors.values()}
     effort = replace(effort, clock=time.monotonic)
     with evaluations(
         subject, passes, digests, out=out, work=work, progress=progress, most=effort.evaluations
     ) as evaluate:
         names = ", ".join(text.name for text in passes.texts)
+        if goal is not None:
+            return reach(
+                fitted, goal, evaluate, evaluate.unchanged, effort, text=names, sensitivity=sensitivity
+            )
         return search(fitted, evaluate, effort, text=names, sensitivity=sensitivity)

@@ -190,7 +190,8 @@ class Mixer:
         )
 
     def _comments(self, plan: Plan, budget: Budget, spending: Spending) -> list[str]:
-        limits = ", ".join(f"{meter.key} {meter.text(meter.most)}" for meter in meters(budget, plan.written))
+        told = [f"{meter.key} {meter.text(meter.most)}" for meter in meters(budget, plan.written)]
+        limits = ", ".join(told + ([] if budget.kld is None else [f"kld {budget.kld:.4g}"]))
         said = [
             f"Made by `quantrecipe fit` for {plan.model.path.name} ({plan.model.arch}). Limits: {limits}.",
             f"Expected loss {spending.loss:.3g}, mean KL divergence in nats; losses are from: {self.losses.source}.",
@@ -200,7 +201,10 @@ class Mixer:
                 "How much tensors matter wasn't measured on this model, but taken as usual: no promise that this is "
                 "better than a preset. --text measures it."
             )
-        if self.best is not None:
+        if self.best is not None and budget.kld is not None:
+            name, loss = self.best.name, self.best.loss
+            said.append(f"The smallest preset that is expected to stay within it is {name}, with {loss:.3g}.")
+        elif self.best is not None:
             said.append(
                 f"The best preset within the same limits is {self.best.name}, with {self.best.loss:.3g} by the same "
                 "estimate."

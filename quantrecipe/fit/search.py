@@ -24,10 +24,10 @@ from dataclasses import dataclass, replace
 from quantrecipe.api import FormatSpec
 from quantrecipe.errors import EvaluationError, PlanError
 from quantrecipe.evaluate.resampling import FEWEST_BLOCKS
-from quantrecipe.fit.fit import Fitted, decisions_of, spending_of, stock_text
+from quantrecipe.fit.fit import Fitted, with_mix
 from quantrecipe.fit.frozen_recipe import Frozen
 from quantrecipe.fit.mixer import Mixer, wrapped
-from quantrecipe.fit.stock import Mix, estimated_loss, mix_of, rivals
+from quantrecipe.fit.stock import estimated_loss, mix_of, rivals
 from quantrecipe.fit.tried import Effort, Search, Tried, search_text
 from quantrecipe.measure.mixed import Mixed, paired
 from quantrecipe.plan.plan import Plan
@@ -146,7 +146,7 @@ class _Searching:
 
     def settled(self, text: str, ended: str) -> Fitted:
         """What comes of it: the mix, or the preset where that isn't surely worse."""
-        best, made, fitted, mixer = self._best, self._frozen, self._fitted, self._mixer
+        best, made, fitted = self._best, self._frozen, self._fitted
         preset = min(self._presets, key=lambda it: it.found.kld, default=None)
         change, error = (0.0, 0.0) if preset is None else paired(best.found, preset.found)
         found = Search(
@@ -161,25 +161,14 @@ class _Searching:
             error=error,
             ended=ended,
         )
-        comments = "".join(f"# {line}\n" for line in wrapped(search_text(found)))
-        fitted_text = comments + made.text
-        mix = next((it for it in fitted.rivals if preset is not None and it.name == preset.what), None)
-        winner: Mix | None = mix if mix is not None and change >= -SURE * error else None
-        why = "on the search text nothing that was tried is surely better"
-        stock = None if winner is None else comments + stock_text(mixer.request, winner, why)
-        return replace(
+        mix = next((it for it in fitted.rivals if it.name == found.preset), None)
+        return with_mix(
             fitted,
-            text=fitted_text if stock is None else stock,
-            plan=made.plan if winner is None else winner.plan,
-            fitted_text=fitted_text,
-            fitted_plan=made.plan,
-            spending=spending_of(mixer.expected(made.plan, fitted.spending), mixer.request.budget, made.plan),
-            loss=estimated_loss(made.plan, mixer.losses),
-            decisions=decisions_of(made, mixer),
-            best_rival=mix or fitted.best_rival,
-            at_worst=None,
-            winner=winner,
-            search=found,
+            made,
+            mix if change >= -SURE * error else None,
+            why="on the search text nothing that was tried is surely better",
+            found=found,
+            comments=wrapped(search_text(found)),
         )
 
     def _begin(self) -> None:

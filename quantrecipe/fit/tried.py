@@ -68,6 +68,8 @@ class Search:
     preset: name of the preset that diverges least; None where none keeps the limits
     kld, preset_kld, change, error: of both, and how much more the mix diverges, with its standard error
     ended:  why there is no more
+    target: "kld" or "perplexity", where the smallest mix within it was looked for; "" where the best one was
+    most, value: what the target allows, and what the mix has
     """
 
     text: str
@@ -80,6 +82,9 @@ class Search:
     change: float
     error: float
     ended: str
+    target: str = ""
+    most: float = 0.0
+    value: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """What is printed of it, in this order."""
@@ -93,6 +98,9 @@ class Search:
             "change": significant(self.change),
             "standard_error": significant(self.error),
             "ended": self.ended,
+            "target": self.target or None,
+            "most": self.most if self.target else None,
+            "value": significant(self.value) if self.target else None,
             "tried": self.tried,
         }
 

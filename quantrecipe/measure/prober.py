@@ -115,9 +115,9 @@ class Prober:
         probed = self._earlier(asked) or self._new(asked, what, self._resident.measure())
         return self._used(probed)
 
-    def mix(self, plan: Plan, what: str) -> Mixed:
-        """What the output does with all that a plan quantizes."""
-        wishes = wishes_of(plan)
+    def mix(self, plan: Plan | None, what: str) -> Mixed:
+        """What the output does with all that a plan quantizes; None: when nothing is."""
+        wishes = {} if plan is None else wishes_of(plan)
         asked = [["mix", *it] for it in _encodings(wishes)]
         for key in self._keys(asked):
             if key in self._mixes and self._mix_type in ("", self._mixes[key].resident):

@@ -6,6 +6,7 @@
       vram: {total: 12GiB, context: 32k, kv: q8_0}     of memory, GB and no unit at all mean GiB
       ram: 64GiB                         of weights that stay in main memory
       active: 3GB                        of weights that are read for each token
+      kld: 0.01                          that may be lost, in the smallest file that loses no more
       ties: [[attn_q, attn_k, attn_v]]   tensors of one layer that get one type
 
 Several limits hold together. In a recipe that extends others, the first budget in the chain that gives any limit
@@ -14,6 +15,7 @@ gives them all; ties are taken from the first that has any.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -41,7 +43,7 @@ __all__ = [
     "written_budget",
 ]
 
-BUDGET_KEYS = ("size", "bpw", "vram", "ram", "active", "ties")
+BUDGET_KEYS = ("size", "bpw", "vram", "ram", "active", "kld", "ties")
 VRAM_KEYS = ("total", "context", "kv", "layers", "experts", "ubatch")
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 """What llama.cpp's --cache-type-k takes."""
@@ -81,6 +83,7 @@ class Budget:
     vram:   what has to fit into the GPU's memory
     ram:    bytes of the weights that stay in main memory
     active: bytes of the weights that are read for each token: of the experts, those that a token is sent to
+    kld:    mean KL divergence that may be expected, in nats: the smallest choice within it is taken, not the best one
     ties:   in each layer, the tensors that the patterns of one tie name get one type
     """
 
@@ -90,12 +93,13 @@ class Budget:
     vram: VramBudget | None = None
     ram: int | None = None
     active: int | None = None
+    kld: float | None = None
     ties: tuple[tuple[Pattern, ...], ...] = ()
 
     @property
     def limited(self) -> bool:
         """True where there is any limit."""
-        return any(it is not None for it in (self.size, self.bpw, self.vram, self.ram, self.active))
+        return any(it is not None for it in (self.size, self.bpw, self.vram, self.ram, self.active, self.kld))
 
 
 def read_budget(node: Node | None, slots: Slots) -> Budget | None:
@@ -107,7 +111,7 @@ def read_budget(node: Node | None, slots: Slots) -> Budget | None:
     if keys is None:
         return None
     if not keys:
-        read.add(node, "the budget is empty", "give it a limit: size, bpw, vram, ram or active")
+        read.add(node, "the budget is empty", "give it a limit: size, bpw, vram, ram, active or kld")
     return Budget(
         origin=Origin(file=read.file, line=node.line),
         size=_size(keys.get("size"), "size", slots, parse_file_size),
@@ -115,6 +119,7 @@ def read_budget(node: Node | None, slots: Slots) -> Budget | None:
         vram=_vram(keys.get("vram"), slots),
         ram=_size(keys.get("ram"), "ram", slots, parse_memory),
         active=_size(keys.get("active"), "active", slots, parse_file_size),
+        kld=_kld(keys.get("kld"), slots),
         ties=tuple(_tie(item, slots) for item in read.items(keys.get("ties"), "ties")),
     )
 
@@ -131,6 +136,7 @@ def merge_budgets(own: Budget | None, inherited: Budget | None) -> Budget | None
         vram=limits.vram,
         ram=limits.ram,
         active=limits.active,
+        kld=limits.kld,
         ties=own.ties or inherited.ties,
     )
 
@@ -144,6 +150,7 @@ def budget_keys(budget: Budget) -> dict[str, Any]:
         "vram": None if vram is None else _given({it.name: getattr(vram, it.name) for it in fields(vram)}),
         "ram": budget.ram,
         "active": budget.active,
+        "kld": budget.kld,
         "ties": [[str(pattern) for pattern in tie] for tie in budget.ties] or None,
     }
     return _given(said)
@@ -187,6 +194,15 @@ def _bpw(node: Node | None, slots: Slots) -> float | None:
     node = _filled(node, "bpw", slots, ["number"], wanted, "4.5")
     if node is not None and not 0 < node.value <= _MAX_BPW:
         slots.read.add(node, f"bpw must be {wanted}", "write bpw: 4.5")
+        return None
+    return None if node is None else float(node.value)
+
+
+def _kld(node: Node | None, slots: Slots) -> float | None:
+    wanted = "a mean KL divergence in nats, more than 0"
+    node = _filled(node, "kld", slots, ["number"], wanted, "0.01")
+    if node is not None and not (node.value > 0 and math.isfinite(node.value)):
+        slots.read.add(node, f"kld must be {wanted}", "write kld: 0.01")
         return None
     return None if node is None else float(node.value)
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
+from support.mixes import World, known
 
-from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import EvaluationError, PlanError
 from quantrecipe.fit import Fitted, Request, fit
 from quantrecipe.fit.request import like_budget
 from quantrecipe.fit.search import search
 from quantrecipe.fit.stock import estimated_loss, recipe_like, stock_plan
 from quantrecipe.fit.tried import Effort, Search
-from quantrecipe.measure.mixed import Mixed
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.plan import Plan
@@ -25,12 +22,9 @@ from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.registry import Registry, load_registry
-from quantrecipe.sensitivity.prior import estimate
-from quantrecipe.sensitivity.sensitivity import Sensitivity
 
 TINY = Path(__file__).parents[2] / "examples/tiny-code"
 STOCK = ("Q3_K_S", "Q3_K_M", "Q2_K")
-BLOCKS, POSITIONS = 32, 256
 
 
 @pytest.fixture(scope="module")
@@ -43,61 +37,12 @@ def tiny(registry: Registry) -> Model:
     return open_model(TINY, registry=registry)
 
 
-def known(model: Model, registry: Registry, factor: Callable[[str], float] = lambda name: 1.0) -> Sensitivity:
-    """As if every alpha had been measured, as so many times the prior's."""
-    found = estimate(model, registry)
-    tensors = {
-        name: replace(it, alpha=it.alpha * factor(name), alpha_source="probe")
-        for name, it in found.tensors.items()
-    }
-    return Sensitivity(tensors=tensors)
-
-
 @pytest.fixture(scope="module")
 def fitted(tiny: Model, registry: Registry) -> Fitted:
     recipes = {name: recipe_like(name, registry) for name in STOCK}
     like = stock_plan(recipes["Q3_K_M"], tiny, registry, None, allow_requantize=False)
     request = Request(name="found", budget=like_budget(like, Budget(origin=Origin(file="test", line=0))))
     return fit(tiny, request, registry, sensitivity=known(tiny, registry), stock=recipes)
-
-
-class World:
-    """An engine in which alphas, and what single types do, are what they are; with noise that all mixes share."""
-
-    def __init__(
-        self,
-        model: Model,
-        registry: Registry,
-        factor: Callable[[str], float] = lambda name: 1.0,
-        types: dict[str, float] | None = None,
-        blocks: int = BLOCKS,
-        noise: float = 0.001,
-    ) -> None:
-        self._losses = Losses(model, registry, known(model, registry, factor), {})
-        self._types, self._blocks, self._noise = types or {}, blocks, noise
-        self.asked: list[str] = []
-
-    def loss(self, plan: Plan) -> float:
-        return sum(
-            self._losses.of(a.tensor.name, a.format.spec) * self._types.get(a.type, 1.0)
-            for a in plan.assignments
-            if a.format.spec.block > 1
-        )
-
-    def __call__(self, plan: Plan, what: str) -> Mixed:
-        self.asked.append(what)
-        hard = np.random.default_rng(1).uniform(0.5, 1.5, self._blocks)
-        hard *= self._blocks / hard.sum()
-        own = np.random.default_rng(len(self.asked)).normal(1, self._noise, self._blocks)
-        sums = self.loss(plan) * POSITIONS * hard * own
-        return Mixed(
-            key=str(len(self.asked)),
-            what=what,
-            resident="F32",
-            counts=(POSITIONS,) * self._blocks,
-            divergence=tuple(sums.tolist()),
-            cost=(2.0 * POSITIONS,) * self._blocks,
-        )
 
 
 def searched(fitted: Fitted, world: World, evaluations: int = 40, **effort: object) -> tuple[Fitted, Search]:

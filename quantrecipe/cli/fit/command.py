@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.measuring import DEFAULT_PROBES, DEFAULT_TOKENS, measured
 from quantrecipe.cli.named_recipes import print_notes
-from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.amounts import Percent, count_option
 from quantrecipe.cli.options.limits import budget_options, limits_text
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import (
@@ -32,6 +33,7 @@ from quantrecipe.cli.subcommand import subcommand
 if TYPE_CHECKING:
     from quantrecipe.fit import Fitted
     from quantrecipe.fit.open_recipe import Floor
+    from quantrecipe.fit.reach import Goal
     from quantrecipe.measure import Passes, Subject
     from quantrecipe.measure.encoded import Encoding
     from quantrecipe.recipe.budget import Budget
@@ -55,12 +57,19 @@ _TRIAL_TOKENS = 32768
     "quantrecipe fit model-BF16.gguf --like Q4_K_M --text calibration.txt -o mine.yaml",
     "quantrecipe fit model-BF16.gguf --vram 12GiB --context 32768 --kv q8_0",
     "quantrecipe fit shapes/qwen3-14b --bpw 4.5 --floor attn_v=Q5_K",
+    "quantrecipe fit model-BF16.gguf --kld 0.01 --text search.txt -o small.yaml",
     "quantrecipe fit model-BF16.gguf --like Q4_K_M --statistics grams --text search.txt -o mine.yaml",
 )
 @click.argument("model", type=FILE)
 @file_option("-o", "--output", metavar="RECIPE", help="Where to write the recipe. [default: standard output]")
 @click.option("--like", metavar="NAME", help="As many bytes as a preset (Q4_K_M), or as a recipe makes.")
 @budget_options
+@click.option(
+    "--perplexity",
+    type=Percent(),
+    metavar="+N%",
+    help="The smallest file whose perplexity on --text is at most so much higher: +1%.",
+)
 @file_option("--imatrix", help="Importance matrix: losses are those of the outputs.")
 @another_model_option
 @statistics_option
@@ -128,6 +137,7 @@ def command(
     output: Path | None,
     like: str | None,
     budget: Budget | None,
+    perplexity: float | None,
     imatrix: Path | None,
     another_model: bool,
     statistics: Path | None,
@@ -154,7 +164,8 @@ def command(
 ) -> None:
     """Find the mix of types with which MODEL loses least within a budget, and write it down as a recipe.
 
-    Say how large: --size, --bpw, --like, --vram, --ram or --active; several limits hold together. Losses are measured
+    Say how large: --size, --bpw, --like, --vram, --ram or --active; or how good: --kld or --perplexity find the
+    smallest file that stays within. Several limits hold together. Losses are measured
     on the model's weights (better with --imatrix). With --text the model is run over a text: first to find out how much
     each tensor matters, then with the best few mixes themselves, and the one that is measured best is the result.
     Without --text, what matters is taken as usual, and nothing is promised. The recipe names roles and layers, each
@@ -174,8 +185,14 @@ def command(
     from quantrecipe.plan.importance import require_statistics_of
     from quantrecipe.texts import read_domains
 
-    if budget is None and like is None:
-        raise click.UsageError("Say how large: --size, --bpw, --like, --vram, --ram or --active.")
+    if budget is None and like is None and perplexity is None:
+        raise click.UsageError(
+            "Say how large: --size, --bpw, --like, --vram, --ram or --active; or how good: --kld."
+        )
+    if perplexity is not None and not texts:
+        raise click.UsageError("--perplexity is measured on a text: give it with --text.")
+    if perplexity is not None and budget is not None and budget.kld is not None:
+        raise click.UsageError("--perplexity and --kld exclude each other.")
     if sensitivity is not None and prior:
         raise click.UsageError("--sensitivity and --prior exclude each other.")
     if minutes is not None and not texts:
@@ -202,14 +219,21 @@ def command(
         importance=importance_of(opened, imatrix, another_model=another_model),
         another_model=another_model,
     )
+    wanted = _budget(
+        ctx, budget, like, subject, encoded=statistics is not None, allow_requantize=allow_requantize
+    )
+    measures = bool(calibration) and opened.has_weights and evaluations > 0
+    if perplexity is not None and not measures:
+        raise click.UsageError("--perplexity tries mixes of the model itself: allow some with --evaluations.")
+    goal = _goal(wanted, perplexity) if measures else None
+    if goal is not None:
+        wanted = _without_goal(wanted, goal)
     grams = grams_in(statistics)
     require_statistics_of(opened, grams)
     encoder = _encoder(like, registry) if grams is not None else None
     request = Request(
         name=name or (output.stem if output is not None else model_stem(model)),
-        budget=_budget(
-            ctx, budget, like, subject, encoded=encoder is not None, allow_requantize=allow_requantize
-        ),
+        budget=wanted,
         types=_parts(types),
         floors=tuple(_floor(text) for text in floors),
         ties=tuple(_parts(text) for text in ties),
@@ -255,6 +279,7 @@ def command(
                 out=Path(f"{model_stem(model)}.evaluations.jsonl"),
                 work=work,
                 progress=progress,
+                goal=goal,
             )
     if held_out:
         with ctx.err.status("trying it on the text beside the best preset"):
@@ -322,6 +347,21 @@ def _budget(
         recipe, subject.model, subject.registry, subject.importance, allow_requantize=allow_requantize
     )
     return like_budget(plan, budget)
+
+
+def _goal(budget: Budget, perplexity: float | None) -> Goal | None:
+    """What is to be reached by measuring; None where the file's size alone is asked for."""
+    from quantrecipe.fit.reach import Goal
+
+    if perplexity is not None:
+        return Goal(key="perplexity", most=perplexity)
+    return None if budget.kld is None else Goal(key="kld", most=budget.kld)
+
+
+def _without_goal(budget: Budget, goal: Goal) -> Budget:
+    """What a mix is fitted within to begin with: the other limits; where there are none, the loss as it is expected."""
+    limits = replace(budget, kld=None)
+    return limits if limits.limited else replace(limits, kld=goal.most)
 
 
 def _encoder(like: str | None, registry: Registry) -> EncoderChoice:

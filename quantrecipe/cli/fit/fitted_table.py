@@ -136,7 +136,10 @@ def _search(fitted: Fitted) -> list[Table | Paragraph]:
     for tried in found.tried:
         beside = "" if not tried.beside else f"{100 * tried.change / (tried.kld - tried.change):+.1f} %"
         error = "" if not tried.beside else f"{100 * tried.error / (tried.kld - tried.change):.1f} %"
-        what = "kept" if tried.kept else "" if tried.within else "a question"
+        if found.target:
+            what = "within" if tried.within else "too much"
+        else:
+            what = "kept" if tried.kept else "" if tried.within else "a question"
         cells = (
             printable(tried.what),
             bytes_text(tried.nbytes),
@@ -159,6 +162,20 @@ def _verdict(fitted: Fitted) -> Paragraph:
     if fitted.trial is not None:
         said = f"tried {fitted.trial}" + ("; so the recipe is that preset" if fitted.winner else "")
         return Paragraph(said, "yellow" if fitted.winner else "")
+    tried = fitted.search
+    if tried is not None and tried.target:
+        amount = f"{100 * tried.value:+.2f} %" if tried.target == "perplexity" else f"{tried.value:.4g}"
+        said = f"{tried.target} on the search text: {amount} (± {tried.error:.1g})"
+        if fitted.winner is not None:
+            said += f"; the preset {fitted.winner.name} is smaller and stays within it, too: the recipe is that preset"
+        return Paragraph(said, "yellow" if fitted.winner or tried.value > tried.most else "")
+    if fitted.spending.kld is not None:
+        said = "nothing was measured on a text, so it may lose more or less: --text measures it"
+        if fitted.winner is not None:
+            said = (
+                f"no smaller mix than the preset {fitted.winner.name} is expected to lose so little; {said}"
+            )
+        return Paragraph(said, "yellow")
     if best is None:
         return Paragraph("no preset keeps these limits")
     if (found := fitted.search) is not None and found.preset_kld:

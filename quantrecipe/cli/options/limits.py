@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 COMMAND_LINE = "command line"
 """What errors name as the place of a budget that was given here."""
 
-_LIMITS = ("size", "bpw", "vram", "ram", "active")
+_LIMITS = ("size", "bpw", "vram", "ram", "active", "kld")
 # How a file is run: not limits, but what the memory for it depends on.
 _RUNNING = ("context", "kv", "gpu_layers", "cpu_moe", "ubatch")
 
@@ -81,6 +81,12 @@ _OPTIONS = together(
         type=FileSize(),
         metavar="SIZE",
         help="Read at most SIZE of weights for each token: 3GB (thousands), 3GiB.",
+    ),
+    click.option(
+        "--kld",
+        type=click.FloatRange(0.0, min_open=True),
+        metavar="NATS",
+        help="Lose at most so much (mean KL divergence), in the smallest file that does: 0.01.",
     ),
     click.option(
         "--context",
@@ -148,6 +154,7 @@ def limits_text(budget: Budget | None, split_max_size: int | None = None) -> str
             *([f"RAM {memory_text(budget.ram)}"] if budget.ram is not None else []),
             *([f"context {tokens_text(vram.context)}, KV cache {vram.kv}"] if vram is not None else []),
             *([f"{file_text(budget.active)} read for each token"] if budget.active is not None else []),
+            *([f"a mean KL divergence of at most {budget.kld:g}"] if budget.kld is not None else []),
         ]
     if split_max_size is not None:
         said.append(f"split into files of at most {file_text(split_max_size)}")
@@ -180,4 +187,5 @@ def _budget(given: Mapping[str, Any]) -> Budget | None:
         vram=None if vram is None else VramBudget(total=vram, **_said(given)),
         ram=given["ram"],
         active=given["active"],
+        kld=given["kld"],
     )

@@ -52,6 +52,18 @@ def test_without_a_file_the_recipe_is_all_of_standard_output(capsys: Output) -> 
     assert main(["plan", "piped.yaml", TINY]) == 0
 
 
+def test_the_smallest_by_the_estimate(capsys: Output) -> None:
+    assert main(["fit", TINY, "--prior", "--kld", "0.01", "-o", "small.yaml"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "nothing was measured on a text, so it may lose more or less: --text measures it" in out
+    assert "of at most 0.01 (KL divergence in nats" in out
+    assert "kld 0.01" in Path("small.yaml").read_text(encoding="utf-8")
+    assert main(["fit", TINY, "--prior", "--kld", "0.01", "--size", "1.5MB"]) == 1
+    err = " ".join(capsys.readouterr().err.split())
+    assert "keeps the limits (size 1,500,000 bytes) and loses at most 0.01" in err
+    assert "the best one loses 0.0" in err
+
+
 def test_json(capsys: Output) -> None:
     assert main(["fit", TINY, "--prior", "--like", "Q4_K_M", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
@@ -114,6 +126,14 @@ def test_a_target_and_floors(capsys: Output) -> None:
         (["--bpw", "4", "--cpu-moe"], "--cpu-moe goes with --vram"),
         (["--bpw", "4", "--prior", "--text", "a.txt"], "--prior and --text exclude each other"),
         (["--bpw", "4", "--prior", "--sensitivity", "a"], "--sensitivity and --prior exclude each other"),
+        (["--kld", "0"], "0.0 is not in the range"),
+        (["--perplexity", "+1%"], "--perplexity is measured on a text: give it with --text"),
+        (["--perplexity", "1"], "'1' is no share in per cent, such as +1%"),
+        (["--perplexity", "-1%", "--text", "a.txt"], "'-1%' is no share in per cent"),
+        (
+            ["--perplexity", "+1%", "--kld", "0.1", "--text", "a.txt"],
+            "--perplexity and --kld exclude each other",
+        ),
         (["--bpw", "4", "--minutes", "3"], "--minutes goes with --text"),
         (["--bpw", "4", "--evaluations", "-1"], "-1 is not in the range"),
         (["--bpw", "4", "--floor", "attn_v"], "is no PATTERN=TYPE"),
@@ -292,6 +312,28 @@ class TestSearch:
         assert main([*self.ARGS, *known, "--json"]) == 0
         assert len(json.loads(capsys.readouterr().out)["search"]["tried"]) == 2
         assert len(engine.runs) == runs + 3  # the model itself, and two mixes
+
+    def test_the_smallest_within_a_loss(self, engine: StandIn, capsys: Output) -> None:
+        args = ["fit", "m.gguf", *self.ARGS[4:], "--text", "code.txt", "-o", "small.yaml", "--json"]
+        assert main([*args, "--kld", "0.01"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        found = said["search"]
+        assert found["target"] == "kld" and found["most"] == 0.01
+        assert 0.005 < found["value"] <= 0.01
+        assert found["ended"].startswith("--kld binds")
+        assert main(["plan", "small.yaml", "m.gguf", "--json"]) == 0
+        small = json.loads(capsys.readouterr().out)["bits_per_weight"]
+        assert main([*args, "--kld", "0.01", "--bpw", str(small - 0.5), "--force"]) == 0
+        found = json.loads(capsys.readouterr().out)["search"]
+        assert found["ended"].startswith(
+            "--bpw binds: the best mix within it has a mean KL divergence of 0.0"
+        )
+        assert found["value"] > 0.01
+        assert main([*args, "--perplexity", "+1%", "--force"]) == 0
+        found = json.loads(capsys.readouterr().out)["search"]
+        assert found["target"] == "perplexity" and 0.005 < found["value"] <= 0.01
+        assert main([*args[:-3], "--kld", "1e-9"]) == 1
+        assert "lose so little: kld is 1e-09" in capsys.readouterr().err
 
     def test_an_engine_that_dies_half_way(self, engine: StandIn, capsys: Output) -> None:
         engine.dies_after = 7

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.errors import print_warning, printable
-from quantrecipe.cli.measuring import DEFAULT_PROBES, DEFAULT_TOKENS, measured
-from quantrecipe.cli.named_recipes import print_notes
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.fit.wishes import (
+    budget_of,
+    encoder_of,
+    floor_of,
+    goal_of,
+    measured_now,
+    parts_of,
+    without_goal,
+)
+from quantrecipe.cli.measuring import DEFAULT_PROBES, DEFAULT_TOKENS
 from quantrecipe.cli.options.amounts import Percent, count_option
 from quantrecipe.cli.options.limits import budget_options, limits_text
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
@@ -32,15 +39,8 @@ from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.fit import Fitted
-    from quantrecipe.fit.open_recipe import Floor
-    from quantrecipe.fit.reach import Goal
-    from quantrecipe.measure import Passes, Subject
-    from quantrecipe.measure.encoded import Encoding
     from quantrecipe.recipe.budget import Budget
-    from quantrecipe.recipe.recipe import EncoderChoice
     from quantrecipe.recipe.target import Target
-    from quantrecipe.registry import Registry
-    from quantrecipe.sensitivity.sensitivity import Sensitivity
 
 __all__ = ["command"]
 
@@ -219,24 +219,24 @@ def command(
         importance=importance_of(opened, imatrix, another_model=another_model),
         another_model=another_model,
     )
-    wanted = _budget(
+    wanted = budget_of(
         ctx, budget, like, subject, encoded=statistics is not None, allow_requantize=allow_requantize
     )
     measures = bool(calibration) and opened.has_weights and evaluations > 0
     if perplexity is not None and not measures:
         raise click.UsageError("--perplexity tries mixes of the model itself: allow some with --evaluations.")
-    goal = _goal(wanted, perplexity) if measures else None
+    goal = goal_of(wanted, perplexity) if measures else None
     if goal is not None:
-        wanted = _without_goal(wanted, goal)
+        wanted = without_goal(wanted, goal)
     grams = grams_in(statistics)
     require_statistics_of(opened, grams)
-    encoder = _encoder(like, registry) if grams is not None else None
+    encoder = encoder_of(like, registry) if grams is not None else None
     request = Request(
         name=name or (output.stem if output is not None else model_stem(model)),
         budget=wanted,
-        types=_parts(types),
-        floors=tuple(_floor(text) for text in floors),
-        ties=tuple(_parts(text) for text in ties),
+        types=parts_of(types),
+        floors=tuple(floor_of(text) for text in floors),
+        ties=tuple(parts_of(text) for text in ties),
         target=target,
         encoder=encoder,
         allow_requantize=allow_requantize,
@@ -256,7 +256,7 @@ def command(
         if encoder is not None and grams is not None:
             made_by = registry.encoder(encoder.name).with_options(encoder.options)
             encoding = Encoding(encoder=made_by, statistics=grams)
-        known = _measured(
+        known = measured_now(
             ctx, subject, passes, encoding, probes, threads, work, allow_requantize=allow_requantize
         )
     fitted = fit(
@@ -315,113 +315,3 @@ def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, 
         click.echo(fitted.text, nl=False)
     else:
         console.print(f"wrote {printable(str(output))}")
-
-
-def _budget(
-    ctx: Context,
-    budget: Budget | None,
-    like: str | None,
-    subject: Subject,
-    *,
-    encoded: bool,
-    allow_requantize: bool,
-) -> Budget:
-    """The limits that were given, and the size of what the result is to be like."""
-    from quantrecipe.cli.options.limits import COMMAND_LINE
-    from quantrecipe.fit.request import like_budget
-    from quantrecipe.fit.stock import recipe_like, stock_plan
-    from quantrecipe.recipe.budget import Budget
-    from quantrecipe.recipe.origin import Origin
-
-    budget = budget or Budget(origin=Origin(file=COMMAND_LINE, line=0))
-    if like is None:
-        return budget
-    if budget.bpw is not None:
-        raise click.UsageError("--like and --bpw exclude each other.")
-    recipe = recipe_like(like, subject.registry)
-    print_notes(ctx, recipe)
-    if not encoded and (recipe.encoder is not None or any(rule.encoder for rule in recipe.rules)):
-        what = f"fit measures what types lose without an encoder, and takes nothing but the size of {like}"
-        print_warning(ctx.err, what, "--statistics FOLDER makes it measure and choose with the encoder")
-    plan = stock_plan(
-        recipe, subject.model, subject.registry, subject.importance, allow_requantize=allow_requantize
-    )
-    return like_budget(plan, budget)
-
-
-def _goal(budget: Budget, perplexity: float | None) -> Goal | None:
-    """What is to be reached by measuring; None where the file's size alone is asked for."""
-    from quantrecipe.fit.reach import Goal
-
-    if perplexity is not None:
-        return Goal(key="perplexity", most=perplexity)
-    return None if budget.kld is None else Goal(key="kld", most=budget.kld)
-
-
-def _without_goal(budget: Budget, goal: Goal) -> Budget:
-    """What a mix is fitted within to begin with: the other limits; where there are none, the loss as it is expected."""
-    limits = replace(budget, kld=None)
-    return limits if limits.limited else replace(limits, kld=goal.most)
-
-
-def _encoder(like: str | None, registry: Registry) -> EncoderChoice:
-    """What makes the bytes where there are statistics: the encoder of what the result is to be like, else feedback."""
-    from quantrecipe.fit.stock import recipe_like
-    from quantrecipe.recipe.recipe import EncoderChoice
-
-    found = None if like is None else recipe_like(like, registry).encoder
-    return found if found is not None and found.name != "plain" else EncoderChoice(name="feedback")
-
-
-def _measured(
-    ctx: Context,
-    subject: Subject,
-    passes: Passes | None,
-    encoding: Encoding | None,
-    probes: int,
-    threads: int | None,
-    work: Path,
-    *,
-    allow_requantize: bool,
-) -> Sensitivity | None:
-    """What types cost the model, as it is measured now; None where there are no weights, so that the prior is left."""
-    if not subject.model.has_weights:
-        print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
-        return None
-    from quantrecipe.measure import Measurement, choose_types
-
-    registry = subject.registry
-    if passes is None:
-        print_warning(
-            ctx.err,
-            "how much each tensor matters isn't measured, but taken as usual",
-            "--text CALIBRATION finds out, and makes much better mixes",
-        )
-    what = Measurement(
-        types=choose_types(registry),
-        analysis=registry.tensor_analysis("error" if subject.importance is None else "imatrix"),
-        weighing=None if passes is None else registry.model_analysis("probe"),
-        probes=probes,
-        passes=passes,
-        encoding=encoding,
-        work=work,
-        threads=threads,
-    )
-    # Losses of an encoder are others: each has a file of its own.
-    with_encoder = "" if encoding is None else f".{encoding.encoder.name}"
-    out = Path(f"{model_stem(subject.model.path)}{with_encoder}.sensitivity.jsonl")
-    found, _ = measured(ctx, subject, out, what, allow_requantize=allow_requantize)
-    return found
-
-
-def _parts(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
-
-
-def _floor(text: str) -> Floor:
-    from quantrecipe.fit.open_recipe import Floor
-
-    tensors, equals, type_ = text.rpartition("=")
-    if not equals or not tensors.strip() or not type_.strip():
-        raise click.BadParameter(f"{text!r} is no PATTERN=TYPE, such as attn_v=Q5_K", param_hint="--floor")
-    return Floor(tensors=tensors.strip(), type=type_.strip())

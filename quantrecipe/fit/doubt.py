@@ -32,9 +32,9 @@ __all__ = ["SURE", "TYPES", "change_at_worst", "doubtful", "least_regret", "seen
 SURE = 1.0
 """Standard deviations by which alphas may be wrong, all of them at once and each to the worse side.
 
-Simulated on the two small models of docs/quality.md, with alphas that are as far from the prior as those of a mixture
-of experts were (the head 1.9 times, layers 0.08 to 0.5 times): mixes of Q2_K's to Q6_K's bytes lost up to 68 % more
-than the preset without doubt, and up to 3 % more with it. More than 1 costs gains and makes that no better.
+benchmarks/doubt.py, on the two small models of docs/quality.md, with alphas that are as far from the prior as those of
+a mixture of experts were (the head 1.9 times, layers 0.08 to 0.5 times): mixes of Q2_K's to Q6_K's bytes lost up to
+72 % more than the preset without doubt, and none lost more with it. More than 1 costs gains, and changes nothing else.
 """
 TYPES = 0.1
 """By how much the effects of types differ that have the same D: docs/sensitivity.md."""

@@ -22,6 +22,8 @@ from quantrecipe.measure.encoded import Encoding
 from quantrecipe.measure.prober import Prober
 from quantrecipe.measure.progress import Silent
 from quantrecipe.model.model import Model
+from quantrecipe.planning import make_plan
+from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.sensitivity import Probed, Sensitivity
 from quantrecipe.tensor import TensorInfo
 
@@ -141,3 +143,21 @@ def test_probes_round_with_the_encoder(model: Model, grams: Grams, tmp_path: Pat
         name for name, data in engine.runs[3].items() if not np.array_equal(data, engine.runs[0][name])
     }
     assert changed == {Q}
+
+
+def test_a_mix_has_the_encoder_of_its_plan(
+    model: Model, grams: Grams, tmp_path: Path, engine: StandIn
+) -> None:
+    """The same types, made by the format and by the encoder, one after the other in the open model."""
+    passes = Passes(texts=(Text(name="t", data=b"words"),), tokens=1024, threads=1, resident="F32")
+    given: dict[str, Any] = {"digests": {Q: "1"}, "folder": tmp_path, "known": {}, "progress": Silent()}
+    plans = []
+    for encoder in ("plain", "feedback"):
+        text = f"quantrecipe: 1\nname: mix\ndefault: Q3_K\nencoder: {encoder}\n"
+        recipe = load_recipe_text(text, registry=REGISTRY)
+        plans.append(make_plan(recipe, model, registry=REGISTRY, statistics=grams))
+    with Prober(model, REGISTRY, None, passes, save=lambda probe: None, **given) as prober:
+        keys = [prober.mix(plan, plan.recipe).key for plan in plans]
+    assert keys[0] != keys[1]
+    plain, encoded = engine.runs[1:]
+    assert {name for name in plain if not np.array_equal(plain[name], encoded[name])} == {Q}

@@ -188,6 +188,17 @@ class TestMixes:
         with make("F32", save_mix=saved.append) as prober:
             assert prober.mix(low, "low").key != first.key
 
+    def test_what_was_run_in_another_resident_type_is_run_again(
+        self, make: Callable[..., Prober], engine: StandIn, tmp_path: Path
+    ) -> None:
+        saved: list[Mixed] = []
+        low, high = planned(tmp_path, "Q4_0"), planned(tmp_path, "Q8_0")
+        with make("Q8_0", save_mix=saved.append) as prober:
+            prober.mix(low, "low")
+        with make("F32", known_mixes={it.key: it for it in saved}, save_mix=saved.append) as prober:
+            assert prober.mix(high, "high").resident == "F32"
+            assert prober.mix(low, "low").resident == "F32"
+
     def test_another_text_is_another_mix(
         self, make: Callable[..., Prober], engine: StandIn, tmp_path: Path
     ) -> None:

@@ -209,10 +209,6 @@ def command(
     opened = open_model(model, arch=arch, registry=registry)
     calibration = texts_of(ctx, domains, lambda: opened)
     unseen = texts_of(ctx, held_out_domains, lambda: opened)
-    require_other_text(calibration, unseen)
-    for some, option in ((calibration if evaluations else (), "--text"), (unseen, "--verify")):
-        if some:
-            require_length(some, option)
     subject = Subject(
         model=opened,
         registry=registry,
@@ -246,6 +242,10 @@ def command(
     work = work_dir or Path()
     runs = held_out or (texts and opened.has_weights)
     found = require_engine(engine) if runs else None  # before what takes long
+    require_other_text(calibration, unseen)
+    for some, option in ((calibration if evaluations else (), "--text"), (unseen, "--verify")):
+        if some:
+            require_length(some, option)
     passes = None
     if calibration and opened.has_weights:
         passes = Passes(texts=tuple(calibration), tokens=DEFAULT_TOKENS, threads=threads, engine=found)

@@ -68,7 +68,8 @@ models are among the 21 from which the prior was made. Probes read calibration t
 along the weights counts was also decided with calibration text only. The margin by which a mix must be expected to beat
 a preset was set after the first results of tiny-code, and before small-code was evaluated.
 
-They are of the estimate alone, as `fit --evaluations 0` has it now: `fit --text` also [tries mixes](budgets.md#the-choice-is-measured) since.
+They are of the estimate alone, as `fit --evaluations 0` has it now: `fit --text` also
+[tries mixes](budgets.md#the-choice-is-measured) since.
 And they are older than two changes. Where alphas are the prior's, tensors exchange bits only where that is worth it
 [beyond doubt](budgets.md#where-nothing-was-measured), and errors in the head and the embeddings are counted in
 [another way](sensitivity.md#what-it-measures). On tiny-code at the bytes

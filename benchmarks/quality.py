@@ -15,6 +15,15 @@ Four ways of knowing what to spend bytes on:
     prior     losses measured, alphas of the prior             quantrecipe fit --imatrix …
     headers   nothing measured: the prior, and typical losses  quantrecipe fit --imatrix … --prior
 
+And one in which the mix is made, and fitted, with the encoder `feedback`; the presets beside it stay plain:
+
+    feedback  losses, probes and mixes with the encoder        quantrecipe fit --statistics … --imatrix … --text …
+
+    python benchmarks/quality.py FOLDER --ways feedback --statistics GRAMS --kinds code
+
+GRAMS/NAME has the Gram matrices of a model (`quantrecipe imatrix compute --gram`). --kinds takes one kind of text alone
+for all of importance, probes and judging. With --evaluations N, fit tries up to N mixes on the texts of the probes.
+
 Whatever was evaluated is kept in --work, and a run that was stopped goes on where it was. Needs llama-cpp-python.
 """
 
@@ -35,6 +44,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from quantrecipe.calibration.gram import Grams, read_gram
 from quantrecipe.evaluate import (
     Positions,
     Reference,
@@ -45,11 +55,15 @@ from quantrecipe.evaluate import (
     summarise,
 )
 from quantrecipe.fit import Request, fit
+from quantrecipe.fit.measured_choice import measured_choice
+from quantrecipe.fit.tried import Effort
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.importance.merge import merged
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.importance.to_gguf import encode_gguf
-from quantrecipe.measure import Measurement, Passes, choose_types, measure
+from quantrecipe.measure import Measurement, Passes, Subject, choose_types, measure
+from quantrecipe.measure.encoded import Encoding
+from quantrecipe.measure.progress import Silent
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
@@ -59,6 +73,7 @@ from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.origin import Origin
+from quantrecipe.recipe.recipe import EncoderChoice
 from quantrecipe.registry import load_registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
 
@@ -88,7 +103,7 @@ MIXES = (
 OLDER = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
 """They lose more at their size than others; means are given without them, too."""
 
-WAYS = ("probes", "roles", "prior", "headers")
+WAYS = ("probes", "roles", "prior", "headers", "feedback")
 KINDS = ("code", "prose")
 PROBES = 30
 TOKENS = 16384
@@ -106,6 +121,9 @@ class Bench:
     work: Path
     chunks: int | None
     threads: int | None
+    kinds: tuple[str, ...] = KINDS
+    grams: Path | None = None
+    evaluations: int = 0
 
     @cached_property
     def registry(self) -> Any:
@@ -119,23 +137,29 @@ class Bench:
     def importance(self) -> Importance:
         """Of code and prose together; the same for stock and fitted mixes."""
         extra = self.folder / f"{self.name}-extra"
+        if len(self.kinds) == 1:
+            return read_importance(extra / f"imatrix.{self.kinds[0]}.gguf")
         if (extra / "imatrix.merged.gguf").exists():
             return read_importance(extra / "imatrix.merged.gguf")
         out = self.work / "imatrix.merged.gguf"
         if not out.exists():
-            parts = [read_importance(extra / f"imatrix.{kind}.gguf") for kind in KINDS]
+            parts = [read_importance(extra / f"imatrix.{kind}.gguf") for kind in self.kinds]
             out.write_bytes(b"".join(encode_gguf(merged(parts)).pieces()))
         return read_importance(out)
 
     @cached_property
+    def statistics(self) -> Grams | None:
+        return None if self.grams is None else read_gram(self.grams / self.name)
+
+    @cached_property
     def reference(self) -> Reference:
         """What the model in BF16 says about the validation texts."""
-        path = self.work / f"validation.{self.chunks or 'all'}.reference"
+        path = self.work / f"validation.{'.'.join(self.kinds)}.{self.chunks or 'all'}.reference"
         if not path.exists():
             bf16 = self.work / "BF16.gguf"
             recipe = load_recipe("llama.cpp/BF16", registry=self.registry)
             apply_plan(make_plan(recipe, self.model, registry=self.registry), bf16, force=True)
-            texts = [read_text(self.folder / f"texts/{kind}.val.txt") for kind in KINDS]
+            texts = [read_text(self.folder / f"texts/{kind}.val.txt") for kind in self.kinds]
             make_reference(bf16, texts, path, chunks=self.chunks, threads=self.threads)
             bf16.unlink()
         return read_reference(path)
@@ -151,14 +175,19 @@ class Bench:
         if way == "headers":
             return None
         roles = len({tensor.role for tensor in self.model.tensors if len(tensor.shape) > 1})
-        texts = tuple(read_text(self.folder / f"texts/{kind}.calib.txt") for kind in KINDS)
-        probes = {"probes": PROBES, "roles": roles, "prior": 0}[way]
+        texts = tuple(read_text(self.folder / f"texts/{kind}.calib.txt") for kind in self.kinds)
+        probes = {"probes": PROBES, "roles": roles, "prior": 0, "feedback": PROBES}[way]
+        encoding = None
+        if way == "feedback":
+            assert self.statistics is not None
+            encoding = Encoding(encoder=self.registry.encoder("feedback"), statistics=self.statistics)
         what = Measurement(
             types=choose_types(self.registry),
             analysis=self.registry.analyses["imatrix"],
             weighing=self.registry.analyses["probe"] if probes else None,
             probes=probes,
             passes=Passes(texts=texts, tokens=TOKENS, threads=self.threads) if probes else None,
+            encoding=encoding,
             work=self.work,
             threads=self.threads,
         )
@@ -172,11 +201,28 @@ class Bench:
         budget = Budget(origin=Origin(file="benchmark", line=1), bpw=(8 * nbytes + 4) / weights)
         found = fit(
             self.model,
-            Request(name=f"{self.name}-{way}", budget=budget),
+            Request(
+                name=f"{self.name}-{way}",
+                budget=budget,
+                encoder=EncoderChoice(name="feedback") if way == "feedback" else None,
+            ),
             self.registry,
             importance=self.importance,
             sensitivity=sensitivity,
+            statistics=self.statistics if way == "feedback" else None,
         )
+        if self.evaluations and sensitivity is not None:
+            texts = tuple(read_text(self.folder / f"texts/{kind}.calib.txt") for kind in self.kinds)
+            found = measured_choice(
+                found,
+                Subject(model=self.model, registry=self.registry, importance=self.importance),
+                Passes(texts=texts, tokens=TOKENS, threads=self.threads),
+                Effort(evaluations=self.evaluations),
+                sensitivity=sensitivity,
+                out=self.work / "evaluations.jsonl",
+                work=self.work,
+                progress=Silent(),
+            )
         assert data_bytes(found.plan) <= nbytes
         winner = found.winner
         return found.plan, winner.name if winner else "", winner.loss if winner else found.loss
@@ -262,7 +308,12 @@ def main() -> None:
         "--models", nargs="+", metavar="NAME", help="folders in FOLDER; all with a NAME-extra"
     )
     parser.add_argument("--mixes", nargs="+", choices=MIXES, default=list(MIXES))
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS[:-1]))
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of texts")
+    parser.add_argument(
+        "--evaluations", type=int, default=0, help="mixes that fit tries on the calibration texts"
+    )
+    parser.add_argument("--statistics", type=Path, metavar="GRAMS", help="for --ways feedback")
     parser.add_argument(
         "--chunks", type=int, metavar="N", help="the first N chunks of each text; default all"
     )
@@ -276,6 +327,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.folder is None or not Path(args.folder).is_dir():
         parser.error("give the folder of the models, or set QUANTRECIPE_MODELS")
+    if "feedback" in args.ways and args.statistics is None:
+        parser.error("--ways feedback needs --statistics")
     folder = Path(args.folder)
     names = args.models or sorted(
         path.name for path in folder.iterdir() if (folder / f"{path.name}-extra").is_dir()
@@ -284,7 +337,16 @@ def main() -> None:
     for name in names:
         work = args.work / name
         work.mkdir(parents=True, exist_ok=True)
-        bench = Bench(name=name, folder=folder, work=work, chunks=args.chunks, threads=args.threads)
+        bench = Bench(
+            name=name,
+            folder=folder,
+            work=work,
+            chunks=args.chunks,
+            threads=args.threads,
+            kinds=tuple(args.kinds),
+            grams=args.statistics,
+            evaluations=args.evaluations,
+        )
         results.append(
             {
                 "model": name,

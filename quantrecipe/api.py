@@ -464,6 +464,10 @@ class TensorAnalysis(Analysis):
         on the others. Re-entrant, as formats are. NonFiniteError where a weight is NaN or Inf.
         """
 
+    def for_tensor(self, tensor: TensorInfo) -> TensorAnalysis:
+        """The analysis for this tensor, of the same name and version: itself, unless it tells tensors apart."""
+        return self
+
     def score(self, rows: FloatArray, fmt: QuantFormat, importance: FloatArray | None = None) -> float:
         """D of these rows: 0 where nothing is lost, and for zeros that stay zeros; what is lost where all were zero."""
         lost, whole = (float(sums.sum()) for sums in self.row_losses(rows, fmt, importance))

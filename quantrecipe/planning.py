@@ -88,5 +88,7 @@ def plan_resolved(resolution: Resolution, sensitivity: Sensitivity | None = None
     if resolution.recipe.budget is None or not resolution.recipe.budget.limited:
         return plan
     from quantrecipe.allocate.allocate import keep_budget
+    from quantrecipe.allocate.losses import Losses
 
-    return keep_budget(plan, resolution.recipe.budget)
+    losses = Losses(model, resolution.registry, sensitivity, resolution.old_names)
+    return keep_budget(plan, resolution.recipe.budget, losses)

@@ -75,8 +75,8 @@ MAY_IMPORT = {
         "measure": "api core engine evaluate gguf importance memory model output plan recipe registry sensitivity "
         "speed",
         "refine": "api calibration core engine evaluate measure model output plan recipe registry",
-        "fit": "allocate engine evaluate importance lint memory model output plan planning recipe registry sensitivity "
-        "speed targets",
+        "fit": "allocate api core engine evaluate importance lint measure memory model output plan planning recipe "
+        "registry sensitivity speed targets",
         "cli": "allocate api calibration core engine evaluate exchange fit gguf importance lint measure memory "
         "misplaced model output plan planning recipe refine registry scaffold sensitivity speed targets testing "
         "texts",

@@ -7,12 +7,18 @@ takes more than was thought, it is made again with that much less.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import fsum
 from types import MappingProxyType
 
-from quantrecipe.allocate.as_knapsack import Choosable, budget_error, make_items, refuse_degenerate
+from quantrecipe.allocate.as_knapsack import (
+    Choosable,
+    budget_error,
+    make_items,
+    refuse_degenerate,
+    smallest_first,
+)
 from quantrecipe.allocate.candidates import Candidate, candidates
 from quantrecipe.allocate.knapsack.optimise import optimise
 from quantrecipe.allocate.knapsack.problem import Limit, Solution
@@ -53,8 +59,15 @@ def allocate(resolution: Resolution, losses: Losses) -> Plan:
     fixed = [meter.whole(plan) - meter.used_by(plan, open_to.keys()) for meter in limits]
     refuse_degenerate(items, limits, fixed, budget)
     room = [meter.most - taken for meter, taken in zip(limits, fixed, strict=True)]
+    lost = _lost_anyway(plan, open_to.keys(), losses) if budget.kld is not None else 0.0
     for _ in range(_ROUNDS):
-        solution = optimise([it.item for it in items], _limits(limits, room))
+        if budget.kld is None:
+            solution = optimise([it.item for it in items], _limits(limits, room))
+        else:
+            taken = [meter.most - left for meter, left in zip(limits, room, strict=True)]
+            solution = optimise(*smallest_first(items, lost, taken, limits, budget))
+        if solution is None and budget.kld is not None:
+            raise _how_near(budget, items, lost, limits, room)
         if solution is None:
             raise budget_error(
                 budget,
@@ -70,14 +83,46 @@ def allocate(resolution: Resolution, losses: Losses) -> Plan:
         over = [max(0, meter.whole(plan) - meter.most) for meter in limits]
         if not any(over):
             return replace(
-                plan, spending=_spending(plan, chosen, items, limits, room, solution, losses.source)
+                plan,
+                spending=_spending(plan, chosen, items, limits, room, solution, losses.source, budget.kld),
             )
         room = [left - much for left, much in zip(room, over, strict=True)]
     raise budget_error(budget, "the budget is so tight that the file's header decides", "raise it by 1 KiB")
 
 
-def keep_budget(plan: Plan, budget: Budget) -> Plan:
+def _lost_anyway(plan: Plan, names: Collection[str], losses: Losses) -> float:
+    """What tensors lose whose types aren't open."""
+    return fsum(
+        losses.of(a.tensor.name, a.format.spec)
+        for a in plan.assignments
+        if not a.copied and a.owner is None and a.format.spec.codec and a.tensor.name not in names
+    )
+
+
+def _how_near(
+    budget: Budget, items: Sequence[Choosable], lost: float, limits: Sequence[Meter], room: Sequence[int]
+) -> PlanError:
+    """The error where other limits and the kld exclude each other: what the best choice within them loses."""
+    best = optimise([it.item for it in items], _limits(limits, room))
+    keys = ", ".join(f"{meter.key} {meter.text(meter.most)}" for meter in limits)
+    what = f"no choice of types keeps the limits ({keys}) and loses at most {budget.kld:.3g} by the estimate"
+    if best is None:
+        return budget_error(budget, what, "raise one of them, or allow smaller types")
+    near = best.cost + lost
+    return budget_error(
+        budget, f"{what}: the best one loses {near:.3g}", f"allow a kld of {1.01 * near:.3g}, or more bytes"
+    )
+
+
+def keep_budget(plan: Plan, budget: Budget, losses: Losses) -> Plan:
     """The plan of a recipe that leaves nothing to choose, if its budget allows it; else PlanError."""
+    if budget.kld is not None and (lost := _lost_anyway(plan, (), losses)) > budget.kld:
+        raise budget_error(
+            budget,
+            f"the recipe loses more than the budget allows: kld is {budget.kld:.3g}, and it loses {lost:.3g} by the "
+            "estimate; no rule leaves a type open",
+            "give rules a list of types to `choose` from, or allow more",
+        )
     for meter in meters(budget, plan.written):
         if (taken := meter.whole(plan)) > meter.most:
             raise budget_error(
@@ -95,7 +140,7 @@ def _budget(recipe: Recipe, open_ones: Sequence[Decision]) -> Budget:
     rule = open_ones[0].rule
     raise PlanError(
         "this rule leaves the choice among several types, and there is no budget to choose within",
-        "give the recipe a budget (budget: {bpw: 4.5}), or say --bpw, --size or --vram",
+        "give the recipe a budget (budget: {bpw: 4.5}), or say --bpw, --size, --vram or --kld",
         file=None if rule is None else rule.origin.file,
         line=None if rule is None else rule.origin.line,
     )
@@ -121,9 +166,18 @@ def _spending(
     room: Sequence[int],
     solution: Solution,
     source: str,
+    kld: float | None,
 ) -> Spending:
     losses = {name: candidate.loss for name, candidate in chosen.items()}
     loss = fsum(losses.values())
+    if kld is not None:  # what more bytes would buy isn't what was asked
+        found = tuple(
+            Spent(key=meter.key, most=meter.most, used=meter.whole(plan), more=0, gain=0.0)
+            for meter in limits
+        )
+        return Spending(
+            limits=found, loss=loss, bound=loss, source=source, losses=MappingProxyType(losses), kld=kld
+        )
     spent = []
     for b, meter in enumerate(limits):
         more = min(_MORE, max(1, meter.most // _MORE_SHARE))

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import fsum
+from math import ceil, fsum
 
 from quantrecipe.allocate.candidates import Candidate
-from quantrecipe.allocate.knapsack.problem import Item, Option
+from quantrecipe.allocate.knapsack.problem import Item, Limit, Option
 from quantrecipe.allocate.limits import SPEED, Meter
 from quantrecipe.errors import PlanError
 from quantrecipe.plan.companions import companion_of
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["Choosable", "budget_error", "make_items", "refuse_degenerate"]
+__all__ = ["Choosable", "budget_error", "make_items", "refuse_degenerate", "smallest_first"]
+
+_LOSS_STEPS = 10_000_000
+"""Parts of the loss that may be lost, in which losses are counted, rounded up, where bytes are what is minimised."""
 
 _MEANT = ("size", "bpw", "active", "tables", "without_tables")
 """Limits that say what is wanted; the others say what there is, and may be more than is needed."""
@@ -60,6 +63,48 @@ def make_items(
     return [_choosable(members, open_to, budget, limits) for members in groups.values()]
 
 
+def smallest_first(
+    items: Sequence[Choosable],
+    fixed: float,
+    fixed_uses: Sequence[int],
+    limits: Sequence[Meter],
+    budget: Budget,
+) -> tuple[list[Item], list[Limit]]:
+    """The same choice with bytes as what is minimised, and the loss as one more limit: at most the budget's kld.
+
+    fixed: what is lost whatever is chosen. PlanError where that, and the best types, lose more than may be lost.
+    """
+    allowed = (budget.kld or 0.0) - fixed
+    best = fsum(min(option.cost for option in it.item.options) for it in items)
+    if best >= allowed:
+        what = f"no types that are allowed lose so little: kld is {budget.kld:.3g}, and the best ones lose "
+        raise budget_error(
+            budget,
+            f"{what}{best + fixed:.3g} by the estimate",
+            f"allow at least {1.01 * (best + fixed):.3g}, or better types",
+        )
+    unit = allowed / _LOSS_STEPS
+    turned = [
+        Item(
+            name=it.item.name,
+            options=tuple(
+                Option(
+                    name=option.name,
+                    cost=float(sum(candidate.nbytes for candidate in its.values())),
+                    uses=(*option.uses, ceil(option.cost / unit)),
+                )
+                for option, its in zip(it.item.options, it.members, strict=True)
+            ),
+        )
+        for it in items
+    ]
+    room = [
+        Limit(name=meter.key, most=meter.most - taken)
+        for meter, taken in zip(limits, fixed_uses, strict=True)
+    ]
+    return turned, [*room, Limit(name="kld", most=_LOSS_STEPS)]
+
+
 def refuse_degenerate(
     items: Sequence[Choosable], limits: Sequence[Meter], fixed: Sequence[int], budget: Budget
 ) -> None:
@@ -69,6 +114,9 @@ def refuse_degenerate(
     """
     best = [min(it.item.options, key=lambda o: (o.cost, o.uses)) for it in items]
     needless = []
+    loosely = (
+        budget.kld is not None
+    )  # the smallest choice within it is wanted: other limits are what there is
     for b, (meter, taken) in enumerate(zip(limits, fixed, strict=True)):
         least = [min(option.uses[b] for option in it.item.options) for it in items]
         smallest = taken + sum(least)
@@ -94,7 +142,7 @@ def refuse_degenerate(
             for option in it.item.options
             if option.uses[b] > low and option.cost < _cost_at(it, b, low)
         ]
-        if steps and meter.key != SPEED and meter.most < smallest + min(steps):
+        if not loosely and steps and meter.key != SPEED and meter.most < smallest + min(steps):
             nearest = meter.text(smallest + min(steps))
             raise budget_error(
                 budget,
@@ -103,7 +151,11 @@ def refuse_degenerate(
             )
         needless.append(taken + sum(option.uses[b] for option in best))
     meant = [b for b, meter in enumerate(limits) if meter.key in _MEANT]
-    if meant and all(meter.most >= most for meter, most in zip(limits, needless, strict=True)):
+    if (
+        not loosely
+        and meant
+        and all(meter.most >= most for meter, most in zip(limits, needless, strict=True))
+    ):
         meter, most = limits[meant[0]], needless[meant[0]]
         if meter.most > most:
             raise budget_error(

@@ -10,8 +10,8 @@ from quantrecipe.errors import SensitivityError
 from quantrecipe.model.model import Model
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.nominal import nominal_error, nominal_errors
-from quantrecipe.sensitivity.prior import estimate
-from quantrecipe.sensitivity.sensitivity import Sensitivity, TensorSensitivity
+from quantrecipe.sensitivity.prior import estimate, prior_alphas
+from quantrecipe.sensitivity.sensitivity import PRIOR, Sensitivity, TensorSensitivity
 
 __all__ = ["Losses"]
 
@@ -30,6 +30,7 @@ class Losses:
         SensitivityError where the measurement is of another model.
         """
         self._prior = estimate(model, registry)
+        self._usual = prior_alphas(model.tensors, max(1, model.n_layers))
         self._names = names
         self._known: dict[str, TensorSensitivity] = dict(self._prior.tensors)
         self.source = f"prior, version {self._prior.provenance.prior}"
@@ -62,6 +63,14 @@ class Losses:
         cost = known.cost(spec.name)
         # Not measured in this type: taken to be as much worse than typical as it is in those that were measured.
         return known.alpha * nominal_error(spec) * _beyond_typical(known) if cost is None else cost
+
+    def doubt(self, name: str) -> float:
+        """How sure the tensor's alpha is beside those of others: the standard deviation of its logarithm.
+
+        0 where it was measured: what that leaves is told by `fit.margin`.
+        """
+        known = self._known.get(name)
+        return 0.0 if known is None or known.alpha_source != PRIOR else self._usual[name].beside
 
 
 def _beyond_typical(tensor: TensorSensitivity) -> float:

@@ -8,12 +8,14 @@ has no importance, every input counts the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from copy import copy
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from quantrecipe.api import QuantFormat, TensorAnalysis
 
 if TYPE_CHECKING:
     from quantrecipe.api import DoubleArray, FloatArray
+    from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Imatrix"]
 
@@ -22,8 +24,20 @@ class Imatrix(TensorAnalysis):
     """The squared error of a matrix's outputs, as far as its importance tells, relative to their squares."""
 
     name: ClassVar[str] = "imatrix"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     summary: ClassVar[str] = "relative squared error of the outputs, by the importance matrix"
+
+    def __init__(self, along: float | None = None) -> None:
+        """along: what the part along the weights counts; None for what it counts in layers."""
+        self._along = along
+
+    def for_tensor(self, tensor: TensorInfo) -> Self:
+        """Itself for tensors in layers; head and embeddings are counted in another way, see `squares`."""
+        from quantrecipe.analyses.squares import along_of
+
+        other = copy(self)
+        other._along = along_of(tensor)
+        return other
 
     def row_losses(
         self, rows: FloatArray, fmt: QuantFormat, importance: FloatArray | None = None
@@ -31,9 +45,10 @@ class Imatrix(TensorAnalysis):
         """rows: float32 (n, k), importance: float32 (k,) → (what is lost, Σ w x²) of each row."""
         import numpy as np  # whoever lists analyses doesn't run them
 
-        from quantrecipe.analyses.squares import squared_losses
+        from quantrecipe.analyses.squares import ALONG, squared_losses
 
         used = importance
         if used is None and fmt.spec.importance == "required":
             used = np.ones(rows.shape[1], np.float32)
-        return squared_losses(rows, fmt, used, importance)
+        along = ALONG if self._along is None else self._along
+        return squared_losses(rows, fmt, used, importance, along=along)

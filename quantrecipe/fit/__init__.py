@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from quantrecipe.fit.fit import Decision, Fitted, Request, fit
+from quantrecipe.fit.fit import Decision, Fitted, fit
+from quantrecipe.fit.request import Request
 from quantrecipe.fit.stock import Mix
 
 __all__ = ["Decision", "Fitted", "Mix", "Request", "fit"]

@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from quantrecipe.allocate.limits import meters
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import ImportanceError, PlanError, QuantrecipeError
 from quantrecipe.fit.candidates import Candidate, default_candidates
+from quantrecipe.fit.doubt import doubtful, least_regret, seen_from
 from quantrecipe.fit.margin import margin
 from quantrecipe.fit.offered_types import offered_types
 from quantrecipe.fit.open_recipe import opened_recipe
 from quantrecipe.fit.picks import Option, Pick, picks_for_uses, picks_of_these
-from quantrecipe.fit.stock import estimated_loss, quantized
+from quantrecipe.fit.stock import PREFIX, estimated_loss, mix_of, quantized
 from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.lint.quality import advised_yardsticks
@@ -101,6 +103,7 @@ def advise(
     )
     options: list[Option] = []
     left_out: dict[str, str] = {}
+    presets: dict[str, Plan] = {}
     seen: set[tuple[str, ...]] = set()
     for candidate in candidates or default_candidates(registry):
         try:
@@ -110,11 +113,13 @@ def advise(
                 raise
             left_out[candidate.name] = str(error.problems[0])
             continue
+        if candidate.ref.startswith(PREFIX) and not needs:
+            presets[candidate.name] = plan
         types = tuple(a.type for a in plan.assignments)
         if candidates or types not in seen:  # recipes for experts are all alike on a model without any
             options.append(advisor.option(candidate.name, candidate.ref, plan, needs_imatrix=needs))
         seen.add(types)
-    if not candidates and (fitted := advisor.fitted(allow_requantize=allow_requantize)) is not None:
+    if not candidates and (fitted := advisor.fitted(presets, allow_requantize=allow_requantize)) is not None:
         options.append(advisor.option("fitted", "", fitted, needs_imatrix=False))
     options.sort(key=lambda option: (option.nbytes, option.name))
     return Advice(
@@ -170,12 +175,26 @@ class _Advisor:
             assumed = assumed_importance(self._model.tensors)
             return self._make(recipe, assumed, allow_requantize=allow_requantize), True
 
-    def fitted(self, *, allow_requantize: bool) -> Plan | None:
-        """What `fit` would make for this machine; None where it is too small for anything."""
-        types = offered_types(self._registry, (), None)
+    def fitted(self, presets: Mapping[str, Plan], *, allow_requantize: bool) -> Plan | None:
+        """What `fit` would make for this machine, seen from the presets; None where it is too small for anything."""
+        types, budget = offered_types(self._registry, (), None), self._budget()
+        limits = meters(budget, self._model)
+        rival = least_regret(
+            [
+                mix_of(name, plan, self.losses)
+                for name, plan in presets.items()
+                if all(meter.whole(plan) <= meter.most for meter in limits)
+            ],
+            self.losses,
+        )
+        sensitivity = self._sensitivity
+        if rival is not None and doubtful(self.losses, self._model):
+            sensitivity = seen_from(rival.plan, self.losses, self._registry)
         try:
-            recipe = opened_recipe("fitted", types, self._registry, budget=self._budget())
-            return self._make(recipe, self._importance, allow_requantize=allow_requantize)
+            recipe = opened_recipe("fitted", types, self._registry, budget=budget)
+            return self._make(
+                recipe, self._importance, allow_requantize=allow_requantize, sensitivity=sensitivity
+            )
         except PlanError:
             return None
 
@@ -259,14 +278,21 @@ class _Advisor:
                     break
         return 0.0
 
-    def _make(self, recipe: Recipe, importance: Importance | None, *, allow_requantize: bool) -> Plan:
+    def _make(
+        self,
+        recipe: Recipe,
+        importance: Importance | None,
+        *,
+        allow_requantize: bool,
+        sensitivity: Sensitivity | None = None,
+    ) -> Plan:
         return make_plan(
             recipe,
             self._model,
             registry=self._registry,
             importance=importance,
             importance_of_another_model=True,  # told above, once
-            sensitivity=self._sensitivity,
+            sensitivity=sensitivity or self._sensitivity,
             allow_requantize=allow_requantize,
             provenance=False,
         )

@@ -1,38 +1,38 @@
 """fit: the types that lose least within a budget, compared with the presets, as a frozen recipe.
 
-Never worse than a preset: where one of llama.cpp keeps the same limits, and what was found doesn't lose less by more
-than the estimate may be wrong (`margin`), the recipe is that mix.
+Where a preset of llama.cpp keeps the same limits, and what was found doesn't lose less by more than the estimate may be
+wrong, the recipe is that mix: by `margin`, and where alphas are the prior's by `doubt`, tensor by tensor. It is an
+estimate all the same. Only what was measured on a text is known.
 """
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from quantrecipe.allocate.limits import meters
 from quantrecipe.allocate.losses import Losses
-from quantrecipe.errors import PlanError
-from quantrecipe.fit.frozen_recipe import Frozen, freeze
+from quantrecipe.fit.doubt import change_at_worst, doubtful, least_regret, seen_from
+from quantrecipe.fit.frozen_recipe import Frozen
 from quantrecipe.fit.margin import margin
+from quantrecipe.fit.mixer import Mixer, wrapped
 from quantrecipe.fit.offered_types import offered_types
-from quantrecipe.fit.open_recipe import Floor, check_floors, opened_recipe
-from quantrecipe.fit.reasons import Reason, reason, reason_text
+from quantrecipe.fit.open_recipe import check_floors
+from quantrecipe.fit.reasons import Reason, reason
+from quantrecipe.fit.request import Request
 from quantrecipe.fit.stock import PREFIX, Mix, Rules, estimated_loss, rivals, stock_mixes, stock_recipes
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.plan.group import part_totals
-from quantrecipe.plan.importance import require_matrix_of
+from quantrecipe.plan.importance import require_matrix_of, require_statistics_of
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.spending import Spending
-from quantrecipe.planning import make_plan
+from quantrecipe.plan.statistics import Statistics
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.reading.recipe_part import RecipePart
 from quantrecipe.recipe.reading.rule_items import Inclusion
 from quantrecipe.recipe.recipe import Recipe
-from quantrecipe.recipe.target import Target
 from quantrecipe.recipe.writing.new_recipe import write_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
@@ -40,33 +40,9 @@ from quantrecipe.targets.runnable import running_types
 
 if TYPE_CHECKING:
     from quantrecipe.fit.trial import Trial
+    from quantrecipe.fit.tried import Search
 
-__all__ = ["Decision", "Fitted", "LikeBytes", "Request", "fit", "like_budget", "stock_text"]
-
-LikeBytes = Literal["tensors", "file", "without-tables"]
-"""Which bytes are to be as many as a preset's."""
-
-_WIDTH = 108
-_ROUNDS = 12
-"""Times that a mix is fitted, at most: the file has the recipe in it, too, and its bytes count."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What fit is asked for.
-
-    types:  names or globs; none: what runs well on the target
-    floors: what gets nothing smaller
-    ties:   patterns of tensors that get one type in each layer
-    """
-
-    name: str
-    budget: Budget
-    types: tuple[str, ...] = ()
-    floors: tuple[Floor, ...] = ()
-    ties: tuple[tuple[str, ...], ...] = ()
-    target: Target | None = None
-    allow_requantize: bool = False
+__all__ = ["Decision", "Fitted", "fit", "stock_text", "with_mix"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +65,13 @@ class Fitted:
     stock:     the presets that can be made of this model, the smallest first
     left_out:  the others, by name, and why they can't be made
     rivals:    those that keep the same limits, floors and ties, and have types that were wanted
+    best_rival: of these, the one that loses least, as far as the estimate can tell
+    at_worst:  what is lost if alphas that weren't measured are as wrong as they may be, seen from what the best rival
+               is expected to lose; None where all were measured, or there is no rival
     winner:    the preset that the recipe is; None where the fitted one loses less by more than the margin
+    mixer:     makes other mixes for the same request
+    search:    what was found by measuring mixes on a text, if any were
+    trial:     what a held-out text said of the result, if there was one
     """
 
     text: str
@@ -102,13 +84,12 @@ class Fitted:
     stock: tuple[Mix, ...]
     left_out: Mapping[str, str]
     rivals: tuple[Mix, ...]
+    best_rival: Mix | None
+    at_worst: float | None
     winner: Mix | None
+    mixer: Mixer
+    search: Search | None = None
     trial: Trial | None = None
-
-    @property
-    def best_rival(self) -> Mix | None:
-        """The preset that loses least within the same limits."""
-        return min(self.rivals, key=lambda mix: (mix.loss, mix.nbytes), default=None)
 
 
 def fit(
@@ -119,70 +100,116 @@ def fit(
     importance: Importance | None = None,
     importance_of_another_model: bool = False,
     sensitivity: Sensitivity | None = None,
+    statistics: Statistics | None = None,
     stock: Mapping[str, Recipe] | None = None,
 ) -> Fitted:
     """The recipe that loses least within the budget.
 
-    `stock`: the mixes to compare with, by name; None: all of llama.cpp's. PlanError where the budget can't be kept or
+    `stock`: the mixes to compare with, by name; None: all of llama.cpp's. `statistics`: for the request's encoder; the
+    presets have it, too. PlanError where the budget can't be kept or
     leaves nothing to choose, ImportanceError where the matrix says that it is another model's (unless
     `importance_of_another_model`).
     """
     if not importance_of_another_model:
         require_matrix_of(model, importance)
-
-    def plan_of(recipe: Recipe) -> Plan:
-        return make_plan(
-            recipe,
-            model,
-            registry=registry,
-            importance=importance,
-            importance_of_another_model=True,  # told above, once
-            allow_requantize=request.allow_requantize,
-            sensitivity=sensitivity,
-        )
-
+    require_statistics_of(model, statistics)
     check_floors(request.floors, registry)
+    needed = margin(sensitivity)
     losses = Losses(model, registry, sensitivity, {})
     types = offered_types(registry, request.types, request.target)
+    recipes = stock_recipes(registry) if stock is None else stock
+    if request.encoder is not None:
+        recipes = {name: replace(recipe, encoder=request.encoder) for name, recipe in recipes.items()}
     mixes, left_out = stock_mixes(
-        stock_recipes(registry) if stock is None else stock,
+        recipes,
         model,
         registry,
         importance,
         losses,
         allow_requantize=request.allow_requantize,
+        statistics=statistics,
     )
-    equals = rivals(mixes, _rules(request, model, registry, types), registry)
-    best = min(equals, key=lambda mix: (mix.loss, mix.nbytes), default=None)
-    spending, frozen = _fitted(request, types, registry, losses, best, plan_of, importance is not None)
-    decisions = tuple(
-        sorted(
-            (
-                Decision(members=its, reason=reason(its, types, losses, registry))
-                for its in frozen.rules.values()
-            ),
-            key=lambda it: -it.reason.loss,
-        )
+    rules = _rules(request, model, registry, types)
+    equals = rivals(mixes, rules, registry)
+    best = least_regret(equals, losses)
+    in_doubt = best is not None and doubtful(losses, model)
+    if (kld := request.budget.kld) is not None:
+        equals = tuple(mix for mix in equals if mix.loss <= kld)
+        best, in_doubt = min(equals, key=lambda mix: (mix.nbytes, mix.loss), default=None), False
+    if best is not None and in_doubt:
+        sensitivity = seen_from(best.plan, losses, registry)  # what types are chosen by, from here on
+    mixer = Mixer(
+        model=model,
+        request=request,
+        registry=registry,
+        importance=importance,
+        statistics=statistics,
+        types=types,
+        losses=losses,
+        rules=rules,
+        best=best,
     )
+    spending, frozen = mixer.fitted(sensitivity)
     loss = estimated_loss(frozen.plan, losses)
-    needed = margin(sensitivity)
+    worst = change_at_worst(frozen.plan, best.plan, losses) if best is not None and in_doubt else None
     # What was fitted was chosen by the estimate, and has its errors in its favour: it has to win by a margin.
-    winner = best if best is not None and best.loss * (1 - needed) < loss else None
+    unsure = best is not None and best.loss * (1 - needed) < loss
+    winner = best if unsure or (worst is not None and worst >= 0) else None
+    if request.budget.kld is not None:  # of what loses no more than that, the smallest is wanted
+        nbytes = sum(a.nbytes for a in frozen.plan.assignments)
+        worst, winner = None, best if best is not None and best.nbytes <= nbytes else None
     return Fitted(
         text=frozen.text
         if winner is None
-        else stock_text(request, winner, _by_estimate(winner, loss, needed)),
+        else stock_text(request, winner, _by_estimate(request, winner, loss, worst, needed)),
         plan=frozen.plan if winner is None else winner.plan,
         fitted_text=frozen.text,
         fitted_plan=frozen.plan,
-        spending=_spending(spending, request.budget, frozen.plan),
+        spending=_spending_of(spending, request.budget, frozen.plan),
         loss=loss,
-        decisions=decisions,
+        decisions=_decisions_of(frozen, mixer),
         stock=tuple(mixes),
         left_out=MappingProxyType(left_out),
         rivals=equals,
+        best_rival=best,
+        at_worst=None if best is None or worst is None else best.loss + worst,
         winner=winner,
+        mixer=mixer,
     )
+
+
+def with_mix(
+    fitted: Fitted, made: Frozen, winner: Mix | None, *, why: str, found: Search, comments: Sequence[str]
+) -> Fitted:
+    """What was measured in place of what was estimated. winner: the preset that is better, and why that is."""
+    mixer = fitted.mixer
+    said = "".join(f"# {line}\n" for line in comments)
+    text = said + made.text
+    return replace(
+        fitted,
+        text=text if winner is None else said + stock_text(mixer.request, winner, why),
+        plan=made.plan if winner is None else winner.plan,
+        fitted_text=text,
+        fitted_plan=made.plan,
+        spending=_spending_of(
+            replace(mixer.expected(made.plan, fitted.spending), kld=None), mixer.request.budget, made.plan
+        ),
+        loss=estimated_loss(made.plan, mixer.losses),
+        decisions=_decisions_of(made, mixer),
+        best_rival=next((it for it in fitted.rivals if it.name == found.preset), fitted.best_rival),
+        at_worst=None,
+        winner=winner,
+        search=found,
+    )
+
+
+def _decisions_of(frozen: Frozen, mixer: Mixer) -> tuple[Decision, ...]:
+    """One for each rule, those with the most to lose first."""
+    found = (
+        Decision(members=its, reason=reason(its, mixer.types, mixer.losses, mixer.registry))
+        for its in frozen.rules.values()
+    )
+    return tuple(sorted(found, key=lambda it: -it.reason.loss))
 
 
 def _rules(request: Request, model: Model, registry: Registry, types: Sequence[str]) -> Rules:
@@ -197,81 +224,7 @@ def _rules(request: Request, model: Model, registry: Registry, types: Sequence[s
     )
 
 
-def like_budget(plan: Plan, budget: Budget, *, of: LikeBytes = "tensors") -> Budget:
-    """The budget that allows just the bytes of this plan: of its file, its tensors, or its tables and the rest."""
-    if of == "file":
-        return replace(budget, size=plan.nbytes)
-    if of == "without-tables":
-        tables, rest = part_totals(plan)
-        return replace(budget, tables=tables.nbytes or None, without_tables=rest.nbytes)
-    nbytes = sum(a.nbytes for a in plan.assignments)
-    weights = sum(tensor.size for tensor in plan.model.tensors)
-    return replace(
-        budget, bpw=(8 * nbytes + 4) / weights
-    )  # half a byte more, so that rounding takes none away
-
-
-def _fitted(
-    request: Request,
-    types: Sequence[str],
-    registry: Registry,
-    losses: Losses,
-    best: Mix | None,
-    plan_of: Callable[[Recipe], Plan],
-    has_importance: bool,
-) -> tuple[Spending, Frozen]:
-    """What became of the budget, and the recipe that says which types were chosen.
-
-    The file has the recipe in it, and its size counts.
-    """
-    budget = request.budget
-    for _ in range(_ROUNDS):
-        opened = opened_recipe(
-            request.name,
-            types,
-            registry,
-            budget=budget,
-            floors=request.floors,
-            ties=request.ties,
-            target=request.target,
-        )
-        chosen = plan_of(opened)
-        if chosen.spending is None:
-            tensors = chosen.model.tensors
-            raise PlanError(
-                f"there is nothing to choose: none of its {len(tensors):,} tensors is a matrix that recipes quantize",
-                "`quantrecipe inspect MODEL` lists them",
-                file=chosen.model.path,
-            )
-        frozen = freeze(
-            chosen,
-            request.name,
-            registry,
-            why=lambda members: reason_text(reason(members, types, losses, registry)),
-            plan_of=plan_of,
-            summary=_summary(chosen, chosen.spending),
-            comments=_comments(chosen, request.budget, chosen.spending, losses, best),
-            target=request.target,
-            importance=has_importance,
-        )
-        over = 0 if request.budget.size is None else frozen.plan.nbytes - request.budget.size
-        if over <= 0:
-            return chosen.spending, frozen
-        budget = replace(budget, size=chosen.nbytes - over)
-    raise PlanError(
-        "the recipe that is recorded in the file doesn't fit into the budget beside it",
-        "allow a few KiB more",
-    )
-
-
-def _summary(plan: Plan, spending: Spending) -> str:
-    return (
-        f"{plan.model.path.name}, {plan.bits_per_weight:.3f} bits per weight; "
-        f"expected loss {spending.loss:.3g} (KL divergence)"
-    )
-
-
-def _spending(spending: Spending, budget: Budget, plan: Plan) -> Spending:
+def _spending_of(spending: Spending, budget: Budget, plan: Plan) -> Spending:
     """The spending of the file that is written, which has the recipe in it."""
     limits = [
         replace(spent, most=budget.size or spent.most, used=plan.nbytes) if spent.key == "size" else spent
@@ -280,25 +233,16 @@ def _spending(spending: Spending, budget: Budget, plan: Plan) -> Spending:
     return replace(spending, limits=tuple(limits))
 
 
-def _comments(plan: Plan, budget: Budget, spending: Spending, losses: Losses, best: Mix | None) -> list[str]:
-    limits = ", ".join(f"{meter.key} {meter.text(meter.most)}" for meter in meters(budget, plan.written))
-    said = [
-        f"Made by `quantrecipe fit` for {plan.model.path.name} ({plan.model.arch}). Limits: {limits}.",
-        f"Expected loss {spending.loss:.3g}, mean KL divergence in nats; losses are from: {losses.source}.",
-    ]
-    if best is not None:
-        said.append(
-            f"The best preset within the same limits is {best.name}, with {best.loss:.3g} by the same estimate."
-        )
-    said.append("Reasons say what a rule's tensors lose, and what the nearest other types would change.")
-    return [part for line in said for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ")]
-
-
-def _by_estimate(mix: Mix, loss: float, needed: float) -> str:
-    return (
+def _by_estimate(request: Request, mix: Mix, loss: float, worst: float | None, needed: float) -> str:
+    if (kld := request.budget.kld) is not None:
+        return f"no smaller mix than the preset {mix.name} was found that loses at most {kld:.3g} by the estimate"
+    said = (
         f"within these limits the preset {mix.name} loses {mix.loss:.3g} by the same estimate by which the best mix "
-        f"that was found loses {loss:.3g}. Below {100 * needed:.0f} % less, such estimates aren't to be relied on"
+        f"that was found loses {loss:.3g}"
     )
+    if worst is not None and worst >= 0:
+        return f"{said}, and may lose more, since how much tensors matter wasn't measured"
+    return f"{said}. Below {100 * needed:.0f} % less, such estimates aren't to be relied on"
 
 
 def stock_text(request: Request, mix: Mix, why: str) -> str:
@@ -309,6 +253,6 @@ def stock_text(request: Request, mix: Mix, why: str) -> str:
         summary=f"llama.cpp's {mix.name}: nothing was found that surely loses less",
         extends=(Inclusion(ref=f"{PREFIX}{mix.name}"),),
         target=request.target,
+        encoder=request.encoder,
     )
-    comments = textwrap.wrap(f"Made by `quantrecipe fit`: {why}.", _WIDTH, subsequent_indent="  ")
-    return write_recipe(part, comments)[0]
+    return write_recipe(part, wrapped(f"Made by `quantrecipe fit`: {why}."))[0]

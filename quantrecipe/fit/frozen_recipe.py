@@ -10,7 +10,7 @@ from quantrecipe.plan.condition_facts import model_facts
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.recipe.load import load_part
 from quantrecipe.recipe.reading.recipe_part import RecipePart
-from quantrecipe.recipe.recipe import Recipe, Target
+from quantrecipe.recipe.recipe import EncoderChoice, Recipe, Target
 from quantrecipe.recipe.writing.new_recipe import write_recipe
 from quantrecipe.recipe.writing.summarise import common_type, summarise
 from quantrecipe.registry import Registry
@@ -41,6 +41,7 @@ def freeze(
     summary: str = "",
     comments: Sequence[str] = (),
     target: Target | None = None,
+    encoder: EncoderChoice | None = None,
     importance: bool = False,
 ) -> Frozen:
     """Make the recipe that plans to the types of `chosen`, a plan whose types were chosen within a budget.
@@ -62,6 +63,7 @@ def freeze(
                 rules=tuple(summarise(types, tensors, n_layers, default=base)),
                 default=base,
                 target=target,
+                encoder=encoder,
                 importance={"required": True} if importance else {},
             ),
             comments,

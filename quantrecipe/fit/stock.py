@@ -16,6 +16,7 @@ from quantrecipe.fit.open_recipe import Floor
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.plan.statistics import Statistics
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import Recipe
@@ -29,6 +30,7 @@ __all__ = [
     "Mix",
     "Rules",
     "estimated_loss",
+    "mix_of",
     "quantized",
     "recipe_like",
     "rivals",
@@ -99,32 +101,44 @@ def stock_mixes(
     losses: Losses,
     *,
     allow_requantize: bool,
+    statistics: Statistics | None = None,
 ) -> tuple[list[Mix], dict[str, str]]:
     """Those that can be made of this model, the smallest first; and by the name of each other one, why it can't."""
     found = []
     left_out: dict[str, str] = {}
     for name, recipe in recipes.items():
         try:
-            plan = stock_plan(recipe, model, registry, importance, allow_requantize=allow_requantize)
+            plan = stock_plan(
+                recipe, model, registry, importance, allow_requantize=allow_requantize, statistics=statistics
+            )
         except (
             QuantrecipeError
         ) as error:  # needs importance that isn't there, or a type that this model can't have
             left_out[name] = error.problems[0].what
             continue
-        found.append(
-            Mix(
-                name=name,
-                nbytes=sum(a.nbytes for a in plan.assignments),
-                bits_per_weight=plan.bits_per_weight,
-                loss=estimated_loss(plan, losses),
-                plan=plan,
-            )
-        )
+        found.append(mix_of(name, plan, losses))
     return sorted(found, key=lambda mix: (mix.nbytes, mix.name)), left_out
 
 
+def mix_of(name: str, plan: Plan, losses: Losses) -> Mix:
+    """What a plan comes to, under this name."""
+    return Mix(
+        name=name,
+        nbytes=sum(a.nbytes for a in plan.assignments),
+        bits_per_weight=plan.bits_per_weight,
+        loss=estimated_loss(plan, losses),
+        plan=plan,
+    )
+
+
 def stock_plan(
-    recipe: Recipe, model: Model, registry: Registry, importance: Importance | None, *, allow_requantize: bool
+    recipe: Recipe,
+    model: Model,
+    registry: Registry,
+    importance: Importance | None,
+    *,
+    allow_requantize: bool,
+    statistics: Statistics | None = None,
 ) -> Plan:
     """The plan of a mix, as llama-quantize would write it. Whose matrix it is, the caller has asked."""
     return make_plan(
@@ -135,6 +149,7 @@ def stock_plan(
         importance_of_another_model=True,
         allow_requantize=allow_requantize,
         provenance=False,
+        statistics=statistics,
     )
 
 

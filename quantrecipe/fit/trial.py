@@ -1,6 +1,7 @@
 """A trial: what was fitted and the best preset, made and run over a text beside the unquantized model.
 
-An estimate may be wrong; a trial says. It needs the space of the model and of both files for as long as it runs.
+An estimate may be wrong, and what was chosen on a text has the luck of that text; a trial on another one says. It needs
+the space of the model and of both files for as long as it runs.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quantrecipe.engine import Engine
-from quantrecipe.errors import OutputError
-from quantrecipe.evaluate import Text, difference, make_reference, score
-from quantrecipe.fit.fit import Fitted, Request, stock_text
+from quantrecipe.errors import EvaluationError, OutputError
+from quantrecipe.evaluate import Text, blocks_of, make_reference, score
+from quantrecipe.evaluate.resampling import FEWEST_BLOCKS
+from quantrecipe.fit.fit import Fitted, stock_text
+from quantrecipe.fit.request import Request
+from quantrecipe.measure.mixed import mixed, paired
 from quantrecipe.model.model import Model
 from quantrecipe.output.apply import apply_plans
 from quantrecipe.output.unquantized import unquantized
@@ -33,8 +37,8 @@ class Trial:
 
     text:       what was read
     rival:      name of the preset
-    difference: fitted minus stock, position by position
-    error:      standard error of that
+    difference: fitted minus stock, on the same chunks
+    error:      standard error of that, whole chunks or documents being drawn
     """
 
     text: str
@@ -85,8 +89,6 @@ def hold_trial(
     with place as name:
         here = Path(name)
         files = [here / "fitted.gguf", here / "stock.gguf"]
-        plans = [fitted.fitted_plan, rival.plan]
-        apply_plans(list(zip(plans, files, strict=True)), registry=registry, threads=threads)
         chunks = max(1, tokens // (_CONTEXT * len(texts)))
         with unquantized(model, registry, here, threads=threads) as path:
             reference = make_reference(
@@ -98,8 +100,15 @@ def hold_trial(
                 threads=threads,
                 engine=engine,
             )
+        if (count := blocks_of(reference).count) < FEWEST_BLOCKS:
+            fewest = f"fewer than {FEWEST_BLOCKS} can't tell mixes apart"
+            what = f"the held-out text has {count} chunks or documents, and {fewest}"
+            raise EvaluationError(what, "give --verify more of it; a hundred chunks are better")
+        plans = [fitted.fitted_plan, rival.plan]
+        apply_plans(list(zip(plans, files, strict=True)), registry=registry, threads=threads)
         ours, theirs = (score(path, reference, threads=threads, engine=engine) for path in files)
-    by, sure_to = difference(ours, theirs)
+    blocks = blocks_of(reference)
+    by, sure_to = paired(*(mixed("", "", "", positions, blocks) for positions in (ours, theirs)))
     return Trial(
         text=", ".join(text.name for text in texts),
         positions=len(ours),

@@ -1,6 +1,6 @@
 """Journal: what a measurement has found so far, beside the file that it will end in.
 
-Each tensor and each probe is a line that is written at once; a run that is stopped loses what was being measured, and
+Each tensor, probe and mix is a line that is written at once; a run that is stopped loses what was being measured, and
 nothing else. The next run reads it. A last line that was cut off is what stopping leaves, and is taken away; damage
 anywhere else is refused, since nobody can say what else it has touched.
 """
@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from quantrecipe.errors import OutputError, Problem, SensitivityError
+from quantrecipe.measure.mixed import Mixed, line_of_mix, mix_of_line
 from quantrecipe.output.locks import lock, unlock
 from quantrecipe.sensitivity.file import line_of, line_of_probe, probe_of, tensor_of
 from quantrecipe.sensitivity.sensitivity import Probed, TensorSensitivity
@@ -31,6 +32,7 @@ class Journal:
         self.path = path
         self.tensors: list[TensorSensitivity] = []
         self.probes: list[Probed] = []
+        self.mixes: list[Mixed] = []
         self._key = key
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -67,6 +69,10 @@ class Journal:
         """Note what a probe found."""
         self._append({"probe": line_of_probe(probe)})
 
+    def add_mix(self, found: Mixed) -> None:
+        """Note what a mix did."""
+        self._append({"mix": line_of_mix(found)})
+
     def done(self) -> None:
         """Remove the journal: all of it is in the file now."""
         with suppress(OSError):
@@ -99,6 +105,8 @@ class Journal:
                     usable, damaged = line["key"] == self._key, None
                 elif "probe" in line:
                     self.probes.append(probe_of(line["probe"]))
+                elif "mix" in line:
+                    self.mixes.append(mix_of_line(line["mix"]))
                 else:
                     tensor = tensor_of(line["tensor"])
                     self.tensors += [tensor] if usable else []

@@ -12,6 +12,7 @@ from quantrecipe.api import QuantFormat, TensorAnalysis
 from quantrecipe.errors import NonFiniteError
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.measure.buffers import Buffers
+from quantrecipe.measure.encoded import Encoding
 from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.sample import Moments, Sample, all_rows, draw
 from quantrecipe.measure.survey import survey
@@ -33,6 +34,7 @@ class Job:
     """What is to be measured of one tensor.
 
     formats:    that it accepts, at least one
+    encoding:   the encoder that makes the bytes, if one does
     importance: the matrix, if there is one; whether it covers the tensor is asked here
     sample:     weights to take; None for every row
     """
@@ -44,6 +46,7 @@ class Job:
     analysis: TensorAnalysis
     importance: Importance | None
     sample: int | None
+    encoding: Encoding | None = None
 
     @property
     def effort(self) -> int:
@@ -87,11 +90,13 @@ def measure_tensor(
     else:
         sample = draw(found, weights=job.sample, cols=tensor.cols, experts=tensor.experts)
     per_expert = _reference(todo) if tensor.experts > 1 and (old is None or not old.experts) else None
+    encoded = None if job.encoding is None else job.encoding.of(tensor)
     measured = _Measured(todo, sample, tensor.experts, per_expert)
     for expert, part, rows in _pieces(job, sample, reader, buffers):
         vector = None if importance is None else importance[expert]
         for fmt in todo:
-            lost, whole = _losses(job, fmt, rows, vector)
+            by_outputs = None if encoded is None else encoded.losses(expert, rows, fmt, vector)
+            lost, whole = _losses(job, fmt, rows, vector) if by_outputs is None else by_outputs
             measured.add(fmt, expert, sample.stratum[part], lost, whole, weights[expert])
             advance(rows.size)
     losses = losses | measured.losses(tensor)

@@ -11,6 +11,7 @@ from pathlib import Path
 from quantrecipe.api import ModelAnalysis, QuantFormat, TensorAnalysis
 from quantrecipe.errors import ModelError, SensitivityError
 from quantrecipe.importance.matrix import Importance
+from quantrecipe.measure.encoded import Encoding
 from quantrecipe.measure.passes import Passes
 from quantrecipe.measure.prober import BASE_RECIPE
 from quantrecipe.model.model import Model
@@ -40,6 +41,7 @@ class Measurement:
     sample:   weights of each tensor; None for all rows
     probes:   at most
     passes:   how the model is run; None where it isn't
+    encoding: the encoder that makes the bytes, with what it knows of inputs; None for each format by itself
     work:     folder for temporary files
     """
 
@@ -50,6 +52,7 @@ class Measurement:
     sample: int | None = DEFAULT_SAMPLE
     probes: int = 0
     passes: Passes | None = None
+    encoding: Encoding | None = None
     work: Path = Path()
     threads: int | None = None
 
@@ -57,7 +60,10 @@ class Measurement:
     def key(self) -> dict[str, str]:
         """What losses depend on, besides tensors, formats and importance."""
         sampling = "all rows" if self.sample is None else f"{self.sample} weights of each tensor"
-        return {"analysis": f"{self.analysis.name} {self.analysis.version}", "sampling": sampling}
+        analysis = f"{self.analysis.name} {self.analysis.version}"
+        if self.encoding is not None:
+            analysis += f", encoded by {self.encoding.text}"
+        return {"analysis": analysis, "sampling": sampling}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +25,20 @@ from quantrecipe.api import Change, Effect, Reduce
 from quantrecipe.errors import OutputError
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.layer_ranges import layer_ranges
+from quantrecipe.measure.encoded import Encoding
+from quantrecipe.measure.mixed import Mixed, mixed
 from quantrecipe.measure.open_resident import open_resident
 from quantrecipe.measure.passes import RESIDENT_TYPES, Passes
 from quantrecipe.measure.progress import Progress
-from quantrecipe.measure.resident import Moved, Resident, Setting
+from quantrecipe.measure.resident import Moved, Resident, Setting, Wish, wishes_of
 from quantrecipe.model.model import Model
+from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.plan_of import plan_of
+from quantrecipe.plan.resolution import PlanSettings, resolve
+from quantrecipe.recipe.load import load_part
+from quantrecipe.recipe.reading.recipe_part import RecipePart
+from quantrecipe.recipe.recipe import EncoderChoice, Rule
+from quantrecipe.recipe.writing.new_recipe import write_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Probed, rounded
 from quantrecipe.tensor import split_name
@@ -58,16 +67,24 @@ class Prober:
         known: Mapping[str, Probed],
         save: Callable[[Probed], None],
         progress: Progress,
+        encoding: Encoding | None = None,
+        known_mixes: Mapping[str, Mixed] | None = None,
+        save_mix: Callable[[Mixed], None] = lambda found: None,
     ) -> None:
-        """digests: of the content of the tensors; known: probes of earlier runs, by key; save: hears of new ones."""
+        """digests: of the content of the tensors; known: probes of earlier runs, by key; save: hears of new ones.
+
+        encoding: makes the bytes of what `evaluate` rounds; mixes have their own plans.
+        """
         self._model, self._registry, self._importance, self._passes = model, registry, importance, passes
+        self._encoding = encoding
         self._digests = digests
         self._folder = folder
-        self._known = dict(known)
-        self._save = save
+        self._known, self._mixes = dict(known), dict(known_mixes or {})
+        self._save, self._save_mix = save, save_mix
         self._progress = progress
         self._stack = ExitStack()
         self._opened: Resident | None = None
+        self._mix_type = ""  # of the resident model of all mixes: only such ones are compared
         self.probes: list[Probed] = []
 
     def __enter__(self) -> Self:
@@ -80,12 +97,13 @@ class Prober:
 
     def evaluate(self, types: Mapping[str, str]) -> Effect:
         """What these tensors' rounding to these types does to the output."""
-        asked = self._rounding(types)
+        wishes = types if self._encoding is None else self._planned(types, self._encoding)
+        asked = self._rounding(types) if self._encoding is None else _encodings(wishes)
         probed = self._earlier(asked)
         if probed is None:
             what = describe(types)
             self._progress.say(what)
-            self._resident.change(types)
+            self._resident.change(wishes)
             probed = self._new(asked, what, self._resident.measure())
         return self._used(probed)
 
@@ -96,6 +114,24 @@ class Prober:
         asked = _changing(self._resident.change(changes))
         probed = self._earlier(asked) or self._new(asked, what, self._resident.measure())
         return self._used(probed)
+
+    def mix(self, plan: Plan | None, what: str) -> Mixed:
+        """What the output does with all that a plan quantizes; None: when nothing is."""
+        wishes = {} if plan is None else wishes_of(plan)
+        asked = [["mix", *it] for it in _encodings(wishes)]
+        for key in self._keys(asked):
+            if key in self._mixes and self._mix_type in ("", self._mixes[key].resident):
+                self._mix_type = self._mixes[key].resident
+                return self._mixes[key]
+        self._progress.say(what)
+        resident = self._resident
+        self._mix_type = resident.type
+        resident.change(wishes)
+        key = self._key(asked, resident.type)
+        found = mixed(key, what, resident.type, resident.score(), resident.blocks)
+        self._mixes[key] = found
+        self._save_mix(found)
+        return found
 
     def look(self, function: Reduce, names: Sequence[str]) -> Mapping[str, NDArray[np.float64]]:
         """What `function` makes of the inputs of these matrices, summed over the text."""
@@ -110,11 +146,12 @@ class Prober:
             except OSError as error:
                 what = f"can't make a folder for probes in {self._folder}: {error.strerror or error}"
                 raise OutputError(what, "name another with --work-dir") from error
+            passes = replace(self._passes, resident=self._mix_type) if self._mix_type else self._passes
             setting = Setting(
                 model=self._model,
                 registry=self._registry,
                 importance=self._importance,
-                passes=self._passes,
+                passes=passes,
                 folder=Path(self._stack.enter_context(folder)),
                 progress=self._progress,
             )
@@ -126,9 +163,12 @@ class Prober:
 
         Which type is resident depends on the memory that was free; a run that goes on later measures nothing twice.
         """
+        return next((self._known[key] for key in self._keys(asked) if key in self._known), None)
+
+    def _keys(self, asked: Sequence[Any]) -> Iterator[str]:
+        """By the resident model that is open, then by the most exact one."""
         first = () if self._opened is None else (self._opened.type,)
-        keys = (self._key(asked, resident) for resident in (*first, *RESIDENT_TYPES))
-        return next((self._known[key] for key in keys if key in self._known), None)
+        return (self._key(asked, resident) for resident in (*first, *RESIDENT_TYPES))
 
     def _new(self, asked: Sequence[Any], what: str, moved: Moved) -> Probed:
         """What a probe found, as it is kept."""
@@ -157,6 +197,29 @@ class Prober:
         content += [self._passes.chunks, self._passes.n_ctx, sorted(self._digests.items()), *asked]
         return xxhash.xxh3_128_hexdigest(json.dumps(content, separators=(",", ":")).encode())
 
+    def _planned(self, types: Mapping[str, str], encoding: Encoding) -> dict[str, Wish]:
+        """These types as a recipe with the encoder makes them."""
+        encoder = encoding.encoder
+        rules = tuple(
+            Rule.of([f"regex:^{name.replace('.', '[.]')}$"], type=type_, optional=True)
+            for name, type_ in types.items()
+        )
+        choice = EncoderChoice(name=encoder.name, options=encoder.options)
+        _, part = write_recipe(RecipePart(file="a probe", name="a probe", rules=rules, encoder=choice))
+        settings = PlanSettings(allow_requantize=True, provenance=False)
+        recipe = load_part(part, registry=self._registry)
+        plan = plan_of(
+            resolve(
+                recipe,
+                self._model,
+                self._registry,
+                self._importance,
+                settings,
+                statistics=encoding.statistics,
+            )
+        )
+        return {name: wish for name, wish in wishes_of(plan).items() if name in types}
+
     def _rounding(self, types: Mapping[str, str]) -> list[Any]:
         """What a rounding depends on, besides the model and the text."""
         matrix, content = self._importance, list[Any]()
@@ -165,6 +228,11 @@ class Prober:
             version = self._registry.format(type_).spec.version
             content.append([name, type_, version, None if entry is None else entry.digest])
         return content
+
+
+def _encodings(wishes: Mapping[str, Any]) -> list[Any]:
+    """What plans make of tensors: type, options, importance, encoder and statistics are in the digest."""
+    return [[name, wish.assignment.encoding] for name, wish in sorted(wishes.items())]
 
 
 def _changing(digests: Mapping[str, str]) -> list[Any]:

@@ -1,6 +1,7 @@
 """Resident: the model that probes are made with, nearly exact, and what it says of the text when nothing is changed.
 
-A probe changes some tensors in it, and the next one restores them; `open_resident` has the two ways to do that.
+A probe changes some tensors in it, and the next one restores them; `open_resident` has the two ways to do that. A mix
+changes all that it quantizes (`Planned`).
 
 What its type does to a probe, besides what is asked about, is measured beside each one as its **floor**: the
 divergence of the resident model from itself when the same tensors are only shaken, which is to change them by no more
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from quantrecipe.api import Change, QuantFormat, Reduce
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import NonFiniteError, SensitivityError
-from quantrecipe.evaluate import Positions, Reference, difference
+from quantrecipe.evaluate import Blocks, Positions, Reference, blocks_of, difference
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.measure.passes import Passes
 from quantrecipe.measure.progress import Progress
@@ -34,16 +35,17 @@ from quantrecipe.model.model import Model
 from quantrecipe.output.jobs import Job, Sink
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.stream import Stream
-from quantrecipe.plan.plan import Assignment
+from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.plan.statistics import Statistics
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["Moved", "Resident", "Setting", "Wish"]
+__all__ = ["Moved", "Planned", "Resident", "Setting", "Wish", "wishes_of"]
 
 _EVERY = 16  # of so many chunks, one is run for the floor
 
-Wish: TypeAlias = "str | Change"
-"""What a probe makes of a tensor: the name of the type that it is rounded to, or what changes its rows."""
+Wish: TypeAlias = "str | Change | Planned"
+"""What becomes of a tensor: the name of the type that it is rounded to, what changes its rows, or what a plan says."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +73,24 @@ class Moved:
     floor: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """What a plan makes of a tensor, encoder and options included."""
+
+    assignment: Assignment
+    importance: Importance | None
+    statistics: Statistics | None
+
+
+def wishes_of(plan: Plan) -> dict[str, Planned]:
+    """All that a plan quantizes. Types with factors in another tensor are left out: it has no place in the model."""
+    return {
+        a.tensor.name: Planned(assignment=a, importance=plan.importance, statistics=plan.statistics)
+        for a in plan.assignments
+        if not a.copied and a.owner is None and a.format.spec.codec and a.format.spec.companion is None
+    }
+
+
 class Resident(ABC):
     """The resident model. `type`: what its matrices have, of `RESIDENT_TYPES`; all but a few of them."""
 
@@ -83,7 +103,7 @@ class Resident(ABC):
         self._setting, self._held = setting, held
         self._tensors = {tensor.name: tensor for tensor in setting.model.tensors}
         self._dtypes = {tensor.name: tensor.dtype for tensor in held.tensors}
-        # What isn't as it was: tensor → the type that it is rounded to, "" for anything else.
+        # What isn't as it was: tensor → what it is now, as `_state` says.
         self._now: dict[str, str] = {}
 
     def measure(self) -> Moved:
@@ -93,6 +113,11 @@ class Resident(ABC):
         kld, standard_error = difference(self.score(), self._itself)
         floor = self._floor()
         return Moved(kld=kld, standard_error=max(standard_error, floor), floor=floor)
+
+    @property
+    def blocks(self) -> Blocks:
+        """How positions of the text go together."""
+        return blocks_of(self._reference)
 
     def inputs(self, names: Sequence[str], function: Reduce) -> Mapping[str, NDArray[np.float64]]:
         """What `function` makes of each matrix's inputs when nothing is changed, summed over the chunks."""
@@ -105,7 +130,12 @@ class Resident(ABC):
         Digests of what `Change`s gave, by tensor name. What the engine doesn't use for text is left alone.
         """
         wishes = self._heeded(wishes)
-        new = {name: wish for name, wish in wishes.items() if callable(wish) or self._now.get(name) != wish}
+        states = {name: _state(wish) for name, wish in wishes.items()}
+        new = {
+            name: wish
+            for name, wish in wishes.items()
+            if not states[name] or self._now.get(name) != states[name]
+        }
         others = sorted(self._now.keys() - wishes.keys())
         self._now |= dict.fromkeys(new, "")  # from here on, even if it fails halfway
         changes = [
@@ -116,10 +146,11 @@ class Resident(ABC):
             if callable(wish)
         ]
         jobs = [self._rounding(name, wish) for name, wish in new.items() if isinstance(wish, str)]
+        jobs += [self._encoding(name, wish) for name, wish in new.items() if isinstance(wish, Planned)]
         jobs += [self._job(it.tensor, self._setting.registry.format("F32"), it) for it in changes]
         self._restore(others)
         self._stream(jobs)
-        self._now = {name: wish if isinstance(wish, str) else "" for name, wish in wishes.items()}
+        self._now = states
         return {it.tensor.name: it.digest for it in changes}
 
     def _stream(self, jobs: Sequence[Job]) -> None:
@@ -138,6 +169,16 @@ class Resident(ABC):
         used = matrix is not None and matrix.covers(tensor) and inner.spec.importance != "ignored"
         job = self._job(tensor, Rounded(self._format(name), inner), self._sink(name))
         return replace(job, assignment=replace(job.assignment, importance=used), importance=matrix)
+
+    def _encoding(self, name: str, wish: Planned) -> Job:
+        """The tensor as `apply` encodes it, on its way into the model as what that stands for."""
+        sink = _Decoded(wish.assignment, self._format(name), self._sink(name))
+        return Job(
+            assignment=replace(wish.assignment, offset=0),
+            sink=sink,
+            importance=wish.importance,
+            statistics=wish.statistics,
+        )
 
     def _job(self, tensor: TensorInfo, fmt: QuantFormat, sink: Sink) -> Job:
         """The tensor, in this format, on its way to where it lies; offsets count from there."""
@@ -184,6 +225,29 @@ class Resident(ABC):
 
     @abstractmethod
     def _inputs(self, names: Sequence[str], function: Reduce) -> Mapping[str, NDArray[np.float64]]: ...
+
+
+def _state(wish: Wish) -> str:
+    """What a tensor is with this wish; "" for what can't be known again."""
+    if isinstance(wish, Planned):
+        return f"as planned: {wish.assignment.encoding}"
+    return wish if isinstance(wish, str) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A Sink of a tensor's quantized rows, which go on as what they stand for, in the resident type."""
+
+    assignment: Assignment
+    resident: QuantFormat
+    sink: Sink
+
+    def write(self, data: memoryview, offset: int) -> None:
+        cols, quantized = self.assignment.tensor.cols, self.assignment.format
+        row_bytes = quantized.spec.row_bytes(cols)
+        rows = quantized.decode(np.frombuffer(data, np.uint8).reshape(-1, row_bytes), cols)
+        encoded = self.resident.encode(rows)
+        self.sink.write(encoded.data, offset // row_bytes * self.resident.spec.row_bytes(cols))
 
 
 @dataclass(frozen=True, slots=True)

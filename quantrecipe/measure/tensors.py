@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.core.processors import usable_processors
@@ -22,6 +22,9 @@ from quantrecipe.tensor import TensorInfo
 
 __all__ = ["measure_tensors"]
 
+_LARGE, _AT_A_TIME = 8192, 2
+"""Columns of tensors of which no more than so many are measured at a time, where an encoder makes their bytes."""
+
 
 def measure_tensors(
     subject: Subject,
@@ -36,7 +39,7 @@ def measure_tensors(
     _compile(jobs, progress)
     effort, done = max(1, sum(job.effort for job in jobs)), 0
     guard, stopped = threading.Lock(), threading.Event()
-    local = threading.local()
+    local, factors = threading.local(), threading.Semaphore(_AT_A_TIME)
 
     def advance(amount: int) -> None:
         nonlocal done
@@ -48,7 +51,10 @@ def measure_tensors(
     def work(job: Job) -> TensorSensitivity:
         if not hasattr(local, "buffers"):
             local.buffers = Buffers()
-        found = measure_tensor(job, reader, local.buffers, known, advance)
+        # While a factor is made, it takes 24 bytes for each square of columns.
+        large = job.encoding is not None and job.tensor.cols > _LARGE
+        with factors if large else nullcontext():
+            found = measure_tensor(job, reader, local.buffers, known, advance)
         with guard:
             journal.add_tensor(found)  # here, so that nothing is lost when another thread fails
         return found
@@ -73,9 +79,10 @@ def _job(tensor: TensorInfo, formats: tuple[QuantFormat, ...], subject: Subject,
         stored=subject.model.sources[tensor.name],
         source=subject.registry.format(tensor.dtype),
         formats=formats,
-        analysis=what.analysis,
+        analysis=what.analysis.for_tensor(tensor),
         importance=subject.importance,
         sample=what.sample,
+        encoding=what.encoding,
     )
 
 

@@ -127,6 +127,7 @@ def _prober(
         what.passes,
         digests={name: tensor.digest for name, tensor in measured.items()},
         folder=what.work,
+        encoding=what.encoding,
         known=known.probes,
         save=journal.add_probe,
         progress=progress,

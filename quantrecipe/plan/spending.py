@@ -41,6 +41,7 @@ class Spending:
     loss:   what is lost by all tensors whose types were chosen: mean KL divergence, in nats, as far as it is known
     bound:  no choice within the limits loses less than this
     source: where the losses are from
+    kld:    what may be lost, where that was the limit, and the smallest choice was taken
     losses: the loss of each tensor whose type was chosen, by its name
     """
 
@@ -49,6 +50,7 @@ class Spending:
     bound: float
     source: str
     losses: Mapping[str, float]
+    kld: float | None = None
 
     @property
     def gap(self) -> float:
@@ -62,4 +64,5 @@ class Spending:
             "loss": significant(self.loss),
             "gap": significant(self.gap, 3),
             "source": self.source,
+            **({} if self.kld is None else {"kld": self.kld}),
         }

@@ -8,6 +8,7 @@
       active: 3GB                        of weights that are read for each token
       tables: 700MB                      of tables of which a token reads a row, such as embeddings
       without_tables: 2GB                of all other tensors
+      kld: 0.01                          that may be lost, in the smallest file that loses no more
       ties: [[attn_q, attn_k, attn_v]]   tensors of one layer that get one type
 
 Several limits hold together. In a recipe that extends others, the first budget in the chain that gives any limit
@@ -16,6 +17,7 @@ gives them all; ties are taken from the first that has any.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -45,7 +47,7 @@ __all__ = [
     "written_budget",
 ]
 
-BUDGET_KEYS = ("size", "bpw", "vram", "ram", "active", "tables", "without_tables", "ties")
+BUDGET_KEYS = ("size", "bpw", "vram", "ram", "active", "tables", "without_tables", "kld", "ties")
 VRAM_KEYS = ("total", "context", "kv", "layers", "experts", "ubatch")
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 """What llama.cpp's --cache-type-k takes."""
@@ -102,6 +104,7 @@ class Budget:
     active: bytes of the weights that are read for each token: of the experts, those that a token is sent to
     tables: bytes of the tables of which a token reads a row: embeddings, unless they are the head, too
     without_tables: bytes of all other tensors
+    kld:    mean KL divergence that may be expected, in nats: the smallest choice within it is taken, not the best one
     ties:   in each layer, the tensors that the patterns of one tie name get one type
     speed:  how fast answers have to be
     """
@@ -114,6 +117,7 @@ class Budget:
     active: int | None = None
     tables: int | None = None
     without_tables: int | None = None
+    kld: float | None = None
     ties: tuple[tuple[Pattern, ...], ...] = ()
     speed: SpeedLimit | None = None
 
@@ -121,7 +125,7 @@ class Budget:
     def limited(self) -> bool:
         """True where there is any limit."""
         limits = (self.size, self.bpw, self.vram, self.ram, self.active, self.tables, self.without_tables)
-        return any(limit is not None for limit in (*limits, self.speed))
+        return any(limit is not None for limit in (*limits, self.kld, self.speed))
 
 
 def read_budget(node: Node | None, slots: Slots) -> Budget | None:
@@ -133,7 +137,7 @@ def read_budget(node: Node | None, slots: Slots) -> Budget | None:
     if keys is None:
         return None
     if not keys:
-        limits = "size, bpw, vram, ram, active, tables or without_tables"
+        limits = "size, bpw, vram, ram, active, tables, without_tables or kld"
         read.add(node, "the budget is empty", f"give it a limit: {limits}")
     return Budget(
         origin=Origin(file=read.file, line=node.line),
@@ -144,6 +148,7 @@ def read_budget(node: Node | None, slots: Slots) -> Budget | None:
         active=_size(keys.get("active"), "active", slots, parse_file_size),
         tables=_size(keys.get("tables"), "tables", slots, parse_file_size),
         without_tables=_size(keys.get("without_tables"), "without_tables", slots, parse_file_size),
+        kld=_kld(keys.get("kld"), slots),
         ties=tuple(_tie(item, slots) for item in read.items(keys.get("ties"), "ties")),
     )
 
@@ -162,6 +167,7 @@ def merge_budgets(own: Budget | None, inherited: Budget | None) -> Budget | None
         active=limits.active,
         tables=limits.tables,
         without_tables=limits.without_tables,
+        kld=limits.kld,
         ties=own.ties or inherited.ties,
         speed=limits.speed,
     )
@@ -178,6 +184,7 @@ def budget_keys(budget: Budget) -> dict[str, Any]:
         "active": budget.active,
         "tables": budget.tables,
         "without_tables": budget.without_tables,
+        "kld": budget.kld,
         "ties": [[str(pattern) for pattern in tie] for tie in budget.ties] or None,
     }
     return _given(said)
@@ -221,6 +228,15 @@ def _bpw(node: Node | None, slots: Slots) -> float | None:
     node = _filled(node, "bpw", slots, ["number"], wanted, "4.5")
     if node is not None and not 0 < node.value <= _MAX_BPW:
         slots.read.add(node, f"bpw must be {wanted}", "write bpw: 4.5")
+        return None
+    return None if node is None else float(node.value)
+
+
+def _kld(node: Node | None, slots: Slots) -> float | None:
+    wanted = "a mean KL divergence in nats, more than 0"
+    node = _filled(node, "kld", slots, ["number"], wanted, "0.01")
+    if node is not None and not (node.value > 0 and math.isfinite(node.value)):
+        slots.read.add(node, f"kld must be {wanted}", "write kld: 0.01")
         return None
     return None if node is None else float(node.value)
 

@@ -265,6 +265,78 @@ class TestChoice:
         assert all(spent.used <= spent.most for spent in plan.spending.limits)
 
 
+class TestSmallest:
+    """`kld`: the smallest choice that loses no more."""
+
+    def test_it_is_the_smallest_one(self, tmp_path: Path, registry: Registry) -> None:
+        """All combinations of a model of one layer, by the prior."""
+        model = open_model(write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1)), registry=registry)
+        types = ("Q2_K", "Q4_K", "Q8_0")
+        known = estimate(model, registry)
+        matrices = [t for t in model.tensors if len(t.shape) > 1]
+        for most in (0.005, 0.02, 0.1):
+            mix = recipe(f"{{kld: {most}}}", registry, types=f"[{', '.join(types)}]")
+            plan = make_plan(mix, model, registry=registry)
+            smallest = min(
+                sum(
+                    registry.formats[q].spec.tensor_bytes(t.shape) for t, q in zip(matrices, its, strict=True)
+                )
+                for its in itertools.product(types, repeat=len(matrices))
+                if math.fsum(known.cost(t.name, q) or 0 for t, q in zip(matrices, its, strict=True)) <= most
+            )
+            assert sum(a.nbytes for a in plan.assignments if len(a.tensor.shape) > 1) == smallest
+            assert plan.spending is not None
+            assert plan.spending.loss <= most == plan.spending.kld
+            assert plan.spending.limits == ()
+
+    def test_what_rules_fix_loses_too(self, tiny: Model, registry: Registry) -> None:
+        fixed = "  - tensors: ffn_down\n    type: Q4_K\n    why: test\n"
+        plan = make_plan(recipe("{kld: 0.02}", registry, rules=fixed), tiny, registry=registry)
+        known = estimate(tiny, registry)
+        whole = sum(
+            known.cost(a.tensor.name, a.type) or 0 for a in plan.assignments if len(a.tensor.shape) > 1
+        )
+        assert plan.spending is not None and 0.019 < whole <= 0.02
+        assert plan.spending.loss < whole
+
+    def test_within_other_limits(self, tiny: Model, registry: Registry) -> None:
+        alone = make_plan(recipe("{kld: 0.01}", registry), tiny, registry=registry)
+        both = make_plan(recipe("{kld: 0.01, size: 2.4MB}", registry), tiny, registry=registry)
+        assert types_of(alone) == types_of(both)
+        assert both.spending is not None and both.spending.limits[0].used == both.nbytes <= 2_400_000
+
+    @pytest.mark.parametrize(
+        ("budget", "said"),
+        [
+            (
+                "{kld: 1e-7}",
+                r"kld is 1e-07, and the best ones lose 6.48e-05 by the estimate; allow at least 6.54e-05",
+            ),
+            (
+                "{kld: 0.002, size: 2MB}",
+                r"keeps the limits \(size 2,000,000 bytes\) and loses at most 0.002 by the estimate: the best one "
+                r"loses 0.0\d+; allow a kld of 0.0\d+, or more bytes",
+            ),
+            ("{kld: 0.01, size: 1MB}", "the budget can't be kept: size is 1,000,000 bytes"),
+        ],
+    )
+    def test_what_nothing_meets_says_how_near_one_can_come(
+        self, tiny: Model, registry: Registry, budget: str, said: str
+    ) -> None:
+        with pytest.raises(PlanError, match=said):
+            make_plan(recipe(budget, registry), tiny, registry=registry)
+
+    def test_a_recipe_that_leaves_nothing_to_choose_is_held_to_it(
+        self, tiny: Model, registry: Registry
+    ) -> None:
+        text = "quantrecipe: 1\nextends: llama.cpp/Q4_K_M\nbudget: {kld: %s}\n"
+        make_plan(load_recipe_text(text % "0.1", registry=registry), tiny, registry=registry)
+        with pytest.raises(
+            PlanError, match=r"recipe.yaml:3: the recipe loses more than the budget allows: kld"
+        ):
+            make_plan(load_recipe_text(text % "0.001", registry=registry), tiny, registry=registry)
+
+
 class TestMemory:
     def test_the_gpu_s_memory_has_more_in_it_than_weights(self, tiny: Model, registry: Registry) -> None:
         def weights(budget: str) -> int:

@@ -14,6 +14,7 @@ from quantrecipe.analyses.error import Error
 from quantrecipe.analyses.imatrix import Imatrix
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.errors import NonFiniteError
+from quantrecipe.tensor import TensorInfo
 
 Floats = NDArray[np.float32]
 
@@ -130,3 +131,17 @@ def test_falls_with_the_bits_of_real_formats(rows: Floats) -> None:
     losses = [Error().score(wide, formats[name]) for name in ("BF16", "F16", "F32")]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] == 0
+
+
+@pytest.mark.parametrize("analysis", [Error(), Imatrix()], ids=lambda item: item.name)
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [("output.weight", 0), ("token_embd.weight", 0), ("blk.3.ffn_down.weight", module.ALONG)],
+)
+def test_head_and_embeddings_count_every_part_of_an_error_alike(
+    analysis: Any, name: str, times: float, rows: Floats
+) -> None:
+    here = analysis.for_tensor(TensorInfo.from_name(name, rows.shape, "F32"))
+    assert here.score(rows, Scaled()) == pytest.approx((1 + times) * 0.01**2, rel=1e-4)
+    assert (here.name, here.version) == (analysis.name, analysis.version)
+    assert analysis.score(rows, Scaled()) == pytest.approx((1 + module.ALONG) * 0.01**2, rel=1e-4)

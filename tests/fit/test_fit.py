@@ -13,9 +13,9 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.errors import ImportanceError, PlanError
 from quantrecipe.fit import Fitted, Request, fit
-from quantrecipe.fit.fit import like_budget
 from quantrecipe.fit.offered_types import offered_types
 from quantrecipe.fit.open_recipe import Floor
+from quantrecipe.fit.request import like_budget
 from quantrecipe.fit.stock import MIXES, stock_plan, stock_recipes
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.importance.provenance import Provenance

@@ -15,8 +15,12 @@ from quantrecipe import open_model
 from quantrecipe.api import Effect
 from quantrecipe.evaluate import Text
 from quantrecipe.measure import Passes
+from quantrecipe.measure.mixed import Mixed
 from quantrecipe.measure.prober import Prober, describe
 from quantrecipe.measure.progress import Silent
+from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
+from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.sensitivity import Probed
 
 TEXT = Text(name="text.txt", data=b"some words")
@@ -142,3 +146,65 @@ def test_probes_are_told_in_few_words() -> None:
         == "output; ffn_up, layer 3 → Q3_K, Q4_K"
     )
     assert describe({"output.weight": "Q4_K"}) == "output → Q4_K"
+
+
+def planned(path: Path, type_: str) -> Plan:
+    recipe = load_recipe_text(f"quantrecipe: 1\nname: mix\ndefault: {type_}\n", registry=REGISTRY)
+    return make_plan(recipe, open_model(path / "model.gguf", registry=REGISTRY), registry=REGISTRY)
+
+
+class TestMixes:
+    def test_all_that_a_plan_quantizes_is_in_the_model(
+        self, make: Callable[..., Prober], engine: StandIn, tmp_path: Path
+    ) -> None:
+        plan = planned(tmp_path, "Q4_0")
+        with make("F32") as prober:
+            found = prober.mix(plan, "the mix")
+            one = prober.evaluate({NAME: "Q4_0"})
+        whole, probe = engine.runs[1:3]
+        quantized = [a.tensor.name for a in plan.assignments if a.format.spec.block > 1]
+        exact = engine.runs[0]
+        assert {name for name in exact if not np.array_equal(whole[name], exact[name])} == set(quantized)
+        q4 = REGISTRY.formats["Q4_0"]
+        rows = exact[NAME].view(np.float32).reshape(-1, 256)
+        assert np.array_equal(whole[NAME].view(np.float32).reshape(-1, 256), q4.decode(q4.encode(rows), 256))
+        assert np.array_equal(probe[NAME], whole[NAME])
+        assert found.kld > one.kld
+        assert (found.what, found.resident, found.counts) == ("the mix", "F32", (1,) * 32)
+
+    def test_no_mix_is_run_twice_and_all_are_of_one_resident_type(
+        self, make: Callable[..., Prober], engine: StandIn, tmp_path: Path
+    ) -> None:
+        saved: list[Mixed] = []
+        low, high = planned(tmp_path, "Q4_0"), planned(tmp_path, "Q8_0")
+        with make("Q8_0", save_mix=saved.append) as prober:
+            first = prober.mix(low, "low")
+            assert prober.mix(low, "again") == first
+        assert len(engine.runs) == 2
+        with make("F32", known_mixes={it.key: it for it in saved}, save_mix=saved.append) as prober:
+            assert prober.mix(low, "low") == first
+            assert prober.mix(high, "high").resident == "Q8_0"
+        assert [it.what for it in saved] == ["low", "high"]
+        with make("F32", save_mix=saved.append) as prober:
+            assert prober.mix(low, "low").key != first.key
+
+    def test_what_was_run_in_another_resident_type_is_run_again(
+        self, make: Callable[..., Prober], engine: StandIn, tmp_path: Path
+    ) -> None:
+        saved: list[Mixed] = []
+        low, high = planned(tmp_path, "Q4_0"), planned(tmp_path, "Q8_0")
+        with make("Q8_0", save_mix=saved.append) as prober:
+            prober.mix(low, "low")
+        with make("F32", known_mixes={it.key: it for it in saved}, save_mix=saved.append) as prober:
+            assert prober.mix(high, "high").resident == "F32"
+            assert prober.mix(low, "low").resident == "F32"
+
+    def test_another_text_is_another_mix(
+        self, make: Callable[..., Prober], engine: StandIn, tmp_path: Path
+    ) -> None:
+        saved: list[Mixed] = []
+        plan = planned(tmp_path, "Q4_0")
+        for digests in ({NAME: "1"}, {NAME: "2"}):
+            with make("F32", digests=digests, save_mix=saved.append) as prober:
+                prober.mix(plan, "mix")
+        assert len({it.key for it in saved}) == 2

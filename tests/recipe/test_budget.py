@@ -33,6 +33,7 @@ def problems(text: str, registry: Registry) -> list[str]:
 
 
 def test_every_limit(registry: Registry) -> None:
+    assert budget("{kld: 0.01}", registry).kld == 0.01
     found = budget("{size: 5GiB, bpw: 4.9, vram: 12GiB, ram: 64G, active: 3000000}", registry)
     assert (found.size, found.bpw, found.ram, found.active) == (5 << 30, 4.9, 64 << 30, 3_000_000)
     assert found.vram == VramBudget(total=12 << 30)
@@ -91,12 +92,12 @@ def test_ties_are_lists_of_patterns(registry: Registry) -> None:
     [
         (
             "budget: {}",
-            "the budget is empty; give it a limit: size, bpw, vram, ram, active, tables or without_tables",
+            "the budget is empty; give it a limit: size, bpw, vram, ram, active, tables, without_tables or kld",
         ),
         (
             "budget: 5GiB",
             "budget must be a mapping, not a text; its keys: "
-            "size, bpw, vram, ram, active, tables, without_tables, ties",
+            "size, bpw, vram, ram, active, tables, without_tables, kld, ties",
         ),
         ("budget: {size: 5 Gigs}", "size: '5 Gigs' is no size; write 5.2GB, 48G or 500M"),
         (
@@ -114,6 +115,8 @@ def test_ties_are_lists_of_patterns(registry: Registry) -> None:
         ),
         ("budget: {vram: 8B}", "vram: '8B' is 8 bytes, which is no memory; did you mean 8GiB?"),
         ("budget: {vram: -8}", "vram: '-8' is no size; write 8GiB, 8G or 8"),
+        ("budget: {kld: 0}", "kld must be a mean KL divergence in nats, more than 0; write kld: 0.01"),
+        ("budget: {kld: low}", "kld must be a mean KL divergence in nats, more than 0; write kld: 0.01"),
         ("budget: {bpw: 0}", "bpw must be a number of bits, more than 0 and at most 64; write bpw: 4.5"),
         (
             "budget: {bpw: 4.5 bits}",
@@ -245,6 +248,7 @@ def test_the_digest_knows_of_budgets_where_types_are_chosen(registry: Registry) 
 LIMITS = {"size": "5GiB", "bpw": "4.5", "vram": "12GiB", "ram": "64GiB", "active": "3GB"} | {
     "tables": "700MB",
     "without_tables": "2GB",
+    "kld": "0.01",
 }
 
 

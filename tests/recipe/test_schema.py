@@ -147,6 +147,7 @@ RECIPES = joined(
         "budget", {"vram": {"total": "12G", "context": 32768, "kv": "q8_0", "layers": 3, "experts": "cpu"}}
     ),
     maybe("budget", {"vram": "12G", "ram": 3, "active": "1GB"}),
+    maybe("budget", {"kld": 0.01, "size": "5GB"}),
     maybe("budget", {"vram": {"total": 8, "context": "8k"}, "ram": 7.5, "size": 5_200_000_000}),
     maybe("budget", {"vram": 8, "ram": 12282}),
     maybe("budget", {"size": 5}),

@@ -74,6 +74,9 @@ class StandIn:
         self.files: list[Path] = []
         self.runs: list[Tensors] = []
         self.partial_runs = 0
+        self.chunks = CHUNKS
+        self.hard = np.ones(CHUNKS)  # how hard each chunk is
+        self.dies_after: int | None = None  # runs of all chunks
         self.models: list[OpenModel] = []
         self._first: Tensors = {}
         self._types: dict[str, str] = {}
@@ -101,7 +104,16 @@ class StandIn:
     def make_reference(self, model: Path | Session, texts: Any, out: Path, **settings: Any) -> Any:
         path = model.model.path if isinstance(model, Session) else Path(model)
         self._first, self._types = read_file(path)
-        return SimpleNamespace(path=out, scored=1)
+        chunks = self.chunks
+        return SimpleNamespace(
+            path=out,
+            scored=1,
+            n_ctx=512,
+            chunks=chunks,
+            blocks=None,
+            texts=[SimpleNamespace(name="text.txt", chunks=chunks)],
+            places=(np.arange(chunks), np.full(chunks, 511)),
+        )
 
     def score(self, file: Path | Session, reference: Any, *, every: int = 1, **settings: Any) -> Positions:
         if isinstance(file, Session):
@@ -111,6 +123,8 @@ class StandIn:
 
     def _said(self, tensors: Tensors, every: int) -> Positions:
         if every == 1:
+            if self.dies_after is not None and len(self.runs) >= self.dies_after:
+                raise EvaluationError("llama.cpp has ended", "look at its log")
             self.runs.append(tensors)
         else:
             self.partial_runs += 1
@@ -119,7 +133,7 @@ class StandIn:
             before, after = (values(data, self._types[name]) for data in (first, tensors[name]))
             off += float(np.square(after - before).sum())
             whole += float(np.square(before).sum())
-        said = np.full(-(-CHUNKS // every), off / whole)
+        said = np.full(-(-self.chunks // every), off / whole) * self.hard[::every][: -(-self.chunks // every)]
         return Positions(cost=said, reference_cost=said, divergence=said, agrees=said)
 
 

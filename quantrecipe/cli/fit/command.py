@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.errors import print_warning, printable
-from quantrecipe.cli.measuring import DEFAULT_PROBES, DEFAULT_TOKENS, measured
-from quantrecipe.cli.named_recipes import print_notes
-from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.fit.wishes import (
+    budget_of,
+    encoder_of,
+    floor_of,
+    goal_of,
+    measured_now,
+    parts_of,
+    without_goal,
+)
+from quantrecipe.cli.measuring import DEFAULT_PROBES, DEFAULT_TOKENS
+from quantrecipe.cli.options.amounts import Percent, count_option
 from quantrecipe.cli.options.limits import budget_options, limits_text
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import (
@@ -21,24 +29,22 @@ from quantrecipe.cli.options.shared import (
     engine_option,
     json_option,
     requantize_option,
+    statistics_option,
     threads_option,
 )
 from quantrecipe.cli.options.target import target_option
 from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, text_option, texts_of
 from quantrecipe.cli.output_files import model_stem, write_text
-from quantrecipe.cli.planned.inputs import importance_of, sensitivity_in
+from quantrecipe.cli.planned.inputs import grams_in, importance_of, sensitivity_in
 from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.fit import Fitted
-    from quantrecipe.fit.fit import LikeBytes
-    from quantrecipe.fit.open_recipe import Floor
-    from quantrecipe.measure import Passes, Subject
+    from quantrecipe.fit.request import LikeBytes
     from quantrecipe.model.model import Model
     from quantrecipe.recipe.budget import Budget, SpeedLimit
     from quantrecipe.recipe.target import Target
     from quantrecipe.registry import Registry
-    from quantrecipe.sensitivity.sensitivity import Sensitivity
 
 __all__ = ["command"]
 
@@ -47,6 +53,8 @@ _LIKE = {
     "file": "in its file",
     "without-tables": "in its tables, and in all other tensors",
 }
+DEFAULT_EVALUATIONS = 24
+"""Mixes that are tried, at most: about as long as the probes take."""
 
 # Tokens of held-out text that both files are run over: twice what a probe reads, since the answer is final.
 _TRIAL_TOKENS = 32768
@@ -59,6 +67,8 @@ _TRIAL_TOKENS = 32768
     "quantrecipe fit model-BF16.gguf --vram 12GiB --context 32768 --kv q8_0",
     "quantrecipe fit shapes/qwen3-14b --bpw 4.5 --floor attn_v=Q5_K",
     "quantrecipe fit model-BF16.gguf --size 5.2GiB --min-speed 40 -o mine.yaml",
+    "quantrecipe fit model-BF16.gguf --kld 0.01 --text search.txt -o small.yaml",
+    "quantrecipe fit model-BF16.gguf --like Q4_K_M --statistics grams --text search.txt -o mine.yaml",
 )
 @click.argument("model", type=FILE)
 @file_option("-o", "--output", metavar="RECIPE", help="Where to write the recipe. [default: standard output]")
@@ -77,22 +87,42 @@ _TRIAL_TOKENS = 32768
     metavar="TOKENS",
     help="At least so many tokens per second in answers, on this machine; `quantrecipe speed` measures it first.",
 )
+@click.option(
+    "--perplexity",
+    type=Percent(),
+    metavar="+N%",
+    help="The smallest file whose perplexity on --text is at most so much higher: +1%.",
+)
 @file_option("--imatrix", help="Importance matrix: losses are those of the outputs.")
 @another_model_option
+@statistics_option
 @text_option(
-    help="Calibration text: finds out by running the model which tensors matter. May be given more than once. "
-    f"{TEXT_GRAMMAR}",
+    help="Search text: finds out by running the model which tensors matter, and which mix is best. May be given more "
+    f"than once. {TEXT_GRAMMAR}",
 )
 @raw_option
-@count_option("--probes", default=DEFAULT_PROBES, help="With --text: passes over it, at most.")
+@count_option("--probes", default=DEFAULT_PROBES, help="With --text: passes that ask what matters, at most.")
+@count_option(
+    "--evaluations",
+    least=0,
+    default=DEFAULT_EVALUATIONS,
+    help="With --text: mixes that are tried on it, at most.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0.0, min_open=True),
+    metavar="N",
+    help="With --text: no more mixes are tried after so many minutes.",
+)
 @file_option(
-    "--sensitivity", help="What `quantrecipe sensitivity` found, to go by; nothing is measured then."
+    "--sensitivity",
+    help="What `quantrecipe sensitivity` found, to go by; nothing is probed then, and with --text mixes are tried.",
 )
 @click.option("--prior", is_flag=True, help="Measure nothing: go by what is usual.")
 @text_option(
     "--verify",
     "held_out",
-    help="Held-out text: the result and the best preset are made, run over it and compared. Repeatable.",
+    help="Held-out text: at the end the result and the best preset are made, run over it and compared. Repeatable.",
 )
 @engine_option
 @folder_option("--work-dir", help="Where temporary models go. [default: the current folder]")
@@ -132,11 +162,15 @@ def command(
     like_bytes: LikeBytes,
     budget: Budget | None,
     min_speed: float | None,
+    perplexity: float | None,
     imatrix: Path | None,
     another_model: bool,
+    statistics: Path | None,
     texts: tuple[str, ...],
     raw: bool,
     probes: int,
+    evaluations: int,
+    minutes: float | None,
     sensitivity: Path | None,
     prior: bool,
     held_out: tuple[str, ...],
@@ -155,25 +189,40 @@ def command(
 ) -> None:
     """Find the mix of types with which MODEL loses least within a budget, and write it down as a recipe.
 
-    Say how large: --size, --bpw, --like, --vram, --ram or --active; several limits hold together. Losses are measured
-    on the model's weights (better with --imatrix), and how much each tensor matters by running it over a text (--text);
-    what isn't measured is taken as usual. The recipe names roles and layers, each with its reason, and plans to the
-    types that were chosen. Where it isn't sure to lose less than a preset of llama.cpp, the recipe is that preset.
+    Say how large: --size, --bpw, --like, --vram, --ram or --active; or how good: --kld or --perplexity find the
+    smallest file that stays within. Several limits hold together. Losses are measured
+    on the model's weights (better with --imatrix). With --text the model is run over a text: first to find out how much
+    each tensor matters, then with the best few mixes themselves, and the one that is measured best is the result.
+    Without --text, what matters is taken as usual, and nothing is promised. The recipe names roles and layers, each
+    with its reason, and plans to the types that were chosen. Where it isn't sure to lose less than a preset of
+    llama.cpp, the recipe is that preset.
     """
     from quantrecipe.cli.output_files import check_folder, check_output
+    from quantrecipe.cli.progress import MeasureBar
     from quantrecipe.engine import require_engine
     from quantrecipe.fit import Request, fit
+    from quantrecipe.fit.measured_choice import measured_choice, require_length, require_other_text
     from quantrecipe.fit.trial import hold_trial, settle
+    from quantrecipe.fit.tried import Effort
     from quantrecipe.measure import Passes, Subject
+    from quantrecipe.measure.encoded import Encoding
     from quantrecipe.model.open_model import open_model
+    from quantrecipe.plan.importance import require_statistics_of
     from quantrecipe.texts import read_domains
 
-    if budget is None and like is None and min_speed is None:
+    if budget is None and like is None and perplexity is None and min_speed is None:
         raise click.UsageError(
-            "Say how large: --size, --bpw, --like, --vram, --ram or --active; or how fast: --min-speed."
+            "Say how large: --size, --bpw, --like, --vram, --ram or --active; how good: --kld; or how fast: "
+            "--min-speed."
         )
-    if sensitivity is not None and (texts or prior):
-        raise click.UsageError("--sensitivity measures nothing: leave --text and --prior out.")
+    if perplexity is not None and not texts:
+        raise click.UsageError("--perplexity is measured on a text: give it with --text.")
+    if perplexity is not None and budget is not None and budget.kld is not None:
+        raise click.UsageError("--perplexity and --kld exclude each other.")
+    if sensitivity is not None and prior:
+        raise click.UsageError("--sensitivity and --prior exclude each other.")
+    if minutes is not None and not texts:
+        raise click.UsageError("--minutes goes with --text.")
     if prior and texts:
         raise click.UsageError("--prior and --text exclude each other.")
     if output is not None and not force and output.exists():
@@ -192,16 +241,36 @@ def command(
         importance=importance_of(opened, imatrix, another_model=another_model),
         another_model=another_model,
     )
+    wanted = budget_of(
+        ctx,
+        budget,
+        like,
+        like_bytes,
+        subject,
+        encoded=statistics is not None,
+        allow_requantize=allow_requantize,
+    )
     limit, quick = _speed(opened, min_speed, budget)
+    wanted = replace(wanted, speed=limit)
+    measures = bool(calibration) and opened.has_weights and evaluations > 0
+    if perplexity is not None and not measures:
+        raise click.UsageError("--perplexity tries mixes of the model itself: allow some with --evaluations.")
+    goal = goal_of(wanted, perplexity) if measures else None
+    if goal is not None:
+        wanted = without_goal(wanted, goal)
+    grams = grams_in(statistics)
+    require_statistics_of(opened, grams)
+    encoder = encoder_of(like, registry) if grams is not None else None
     request = Request(
         name=name or (output.stem if output is not None else model_stem(model)),
-        budget=replace(
-            _budget(ctx, budget, like, like_bytes, subject, allow_requantize=allow_requantize), speed=limit
-        ),
-        types=_parts(types) if min_speed is None else _measured_types(registry, _parts(types), target, quick),
-        floors=tuple(_floor(text) for text in floors),
-        ties=tuple(_parts(text) for text in ties),
+        budget=wanted,
+        types=parts_of(types)
+        if min_speed is None
+        else _measured_types(registry, parts_of(types), target, quick),
+        floors=tuple(floor_of(text) for text in floors),
+        ties=tuple(parts_of(text) for text in ties),
         target=target,
+        encoder=encoder,
         allow_requantize=allow_requantize,
     )
     if held_out and not opened.has_weights:
@@ -209,13 +278,23 @@ def command(
     work = work_dir or Path()
     runs = held_out or (texts and opened.has_weights)
     found = require_engine(engine) if runs else None  # before what takes long
+    require_other_text(calibration, unseen)
+    for some, option in ((calibration if evaluations else (), "--text"), (unseen, "--verify")):
+        if some:
+            require_length(some, option)
+    passes = None
+    if calibration and opened.has_weights:
+        passes = Passes(texts=tuple(calibration), tokens=DEFAULT_TOKENS, threads=threads, engine=found)
     if sensitivity is not None or prior:
         known = sensitivity_in(sensitivity)
     else:
-        passes = None
-        if calibration:
-            passes = Passes(texts=tuple(calibration), tokens=DEFAULT_TOKENS, threads=threads, engine=found)
-        known = _measured(ctx, subject, passes, probes, threads, work, allow_requantize=allow_requantize)
+        encoding = None
+        if encoder is not None and grams is not None:
+            made_by = registry.encoder(encoder.name).with_options(encoder.options)
+            encoding = Encoding(encoder=made_by, statistics=grams)
+        known = measured_now(
+            ctx, subject, passes, encoding, probes, threads, work, allow_requantize=allow_requantize
+        )
     fitted = fit(
         opened,
         request,
@@ -223,7 +302,21 @@ def command(
         importance=subject.importance,
         importance_of_another_model=another_model,
         sensitivity=known,
+        statistics=grams,
     )
+    if passes is not None and known is not None and evaluations:
+        with MeasureBar(ctx.err) as progress:
+            fitted = measured_choice(
+                fitted,
+                subject,
+                passes,
+                Effort(evaluations=evaluations, minutes=minutes),
+                sensitivity=known,
+                out=Path(f"{model_stem(model)}.evaluations.jsonl"),
+                work=work,
+                progress=progress,
+                goal=goal,
+            )
     if held_out:
         with ctx.err.status("trying it on the text beside the best preset"):
             trial = hold_trial(
@@ -291,93 +384,3 @@ def _show(
         click.echo(fitted.text, nl=False)
     else:
         console.print(f"wrote {printable(str(output))}")
-
-
-def _budget(
-    ctx: Context,
-    budget: Budget | None,
-    like: str | None,
-    like_bytes: LikeBytes,
-    subject: Subject,
-    *,
-    allow_requantize: bool,
-) -> Budget:
-    """The limits that were given, and the size of what the result is to be like."""
-    from quantrecipe.cli.options.limits import COMMAND_LINE
-    from quantrecipe.fit.fit import like_budget
-    from quantrecipe.fit.stock import recipe_like, stock_plan
-    from quantrecipe.recipe.budget import Budget
-    from quantrecipe.recipe.origin import Origin
-
-    budget = budget or Budget(origin=Origin(file=COMMAND_LINE, line=0))
-    if like is None:
-        return budget
-    taken: dict[str, list[tuple[str, object]]] = {
-        "tensors": [("--bpw", budget.bpw)],
-        "file": [("--size", budget.size)],
-        "without-tables": [("--tables", budget.tables), ("--without-tables", budget.without_tables)],
-    }
-    for option, given in taken[like_bytes]:
-        if given is not None:
-            raise click.UsageError(f"--like and {option} exclude each other.")
-    recipe = recipe_like(like, subject.registry)
-    print_notes(ctx, recipe)
-    if recipe.encoder is not None or any(rule.encoder for rule in recipe.rules):
-        what = f"fit measures what types lose without an encoder, and takes nothing but the size of {like}"
-        print_warning(
-            ctx.err, what, "write the encoder into the recipe that comes out, and compare both with eval"
-        )
-    plan = stock_plan(
-        recipe, subject.model, subject.registry, subject.importance, allow_requantize=allow_requantize
-    )
-    return like_budget(plan, budget, of=like_bytes)
-
-
-def _measured(
-    ctx: Context,
-    subject: Subject,
-    passes: Passes | None,
-    probes: int,
-    threads: int | None,
-    work: Path,
-    *,
-    allow_requantize: bool,
-) -> Sensitivity | None:
-    """What types cost the model, as it is measured now; None where there are no weights, so that the prior is left."""
-    if not subject.model.has_weights:
-        print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
-        return None
-    from quantrecipe.measure import Measurement, choose_types
-
-    registry = subject.registry
-    if passes is None:
-        print_warning(
-            ctx.err,
-            "how much each tensor matters isn't measured, but taken as usual",
-            "--text CALIBRATION finds out, and makes much better mixes",
-        )
-    what = Measurement(
-        types=choose_types(registry),
-        analysis=registry.tensor_analysis("error" if subject.importance is None else "imatrix"),
-        weighing=None if passes is None else registry.model_analysis("probe"),
-        probes=probes,
-        passes=passes,
-        work=work,
-        threads=threads,
-    )
-    out = Path(f"{model_stem(subject.model.path)}.sensitivity.jsonl")
-    found, _ = measured(ctx, subject, out, what, allow_requantize=allow_requantize)
-    return found
-
-
-def _parts(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
-
-
-def _floor(text: str) -> Floor:
-    from quantrecipe.fit.open_recipe import Floor
-
-    tensors, equals, type_ = text.rpartition("=")
-    if not equals or not tensors.strip() or not type_.strip():
-        raise click.BadParameter(f"{text!r} is no PATTERN=TYPE, such as attn_v=Q5_K", param_hint="--floor")
-    return Floor(tensors=tensors.strip(), type=type_.strip())

@@ -31,6 +31,7 @@ def render_fit(fitted: Fitted) -> RenderableType:
     return Lines(
         _comparison(fitted),
         *_left_out(fitted),
+        *_search(fitted),
         _verdict(fitted),
         Text(),
         _decisions(fitted),
@@ -43,6 +44,7 @@ def fit_document(fitted: Fitted) -> dict[str, Any]:
     plan = fitted.fitted_plan
     return {
         "recipe": fitted.text,
+        "search": fitted.search,
         "trial": fitted.trial,
         "stock_wins": fitted.winner.name if fitted.winner else None,
         "nbytes": fitted.plan.nbytes,
@@ -52,6 +54,7 @@ def fit_document(fitted: Fitted) -> dict[str, Any]:
             "nbytes": plan.nbytes,
             "bits_per_weight": rounded_bits(plan.bits_per_weight),
             "loss": significant(fitted.loss),
+            "loss_at_worst": None if fitted.at_worst is None else significant(fitted.at_worst),
         },
         "budget": fitted.spending,
         "best_stock": fitted.best_rival.name if fitted.best_rival else None,
@@ -124,22 +127,84 @@ def _left_out(fitted: Fitted) -> list[Paragraph]:
     ]
 
 
+def _search(fitted: Fitted) -> list[Table | Paragraph]:
+    """What was tried on the search text, in this order."""
+    found = fitted.search
+    if found is None:
+        return []
+    rows: list[tuple[Cell, ...]] = []
+    for tried in found.tried:
+        beside = "" if not tried.beside else f"{100 * tried.change / (tried.kld - tried.change):+.1f} %"
+        error = "" if not tried.beside else f"{100 * tried.error / (tried.kld - tried.change):.1f} %"
+        if found.target:
+            what = "within" if tried.within else "too much"
+        else:
+            what = "kept" if tried.kept else "" if tried.within else "a question"
+        cells = (
+            printable(tried.what),
+            bytes_text(tried.nbytes),
+            loss_text(tried.expected),
+            f"{tried.kld:.4g}",
+            beside,
+            error,
+            what,
+        )
+        rows.append(tuple((cell, "bold" if tried.kept else "") for cell in cells))
+    columns = {"tried": "name", **numbers("data", "expected", "measured", "to the best so far", "±")}
+    return [
+        Table({**columns, "": "word"}, rows),
+        Paragraph(f"tried on {printable(found.text)} ({found.positions:,} positions): {found.ended}"),
+    ]
+
+
 def _verdict(fitted: Fitted) -> Paragraph:
     best = fitted.best_rival
     if fitted.trial is not None:
         said = f"tried {fitted.trial}" + ("; so the recipe is that preset" if fitted.winner else "")
         return Paragraph(said, "yellow" if fitted.winner else "")
+    tried = fitted.search
+    if tried is not None and tried.target:
+        amount = f"{100 * tried.value:+.2f} %" if tried.target == "perplexity" else f"{tried.value:.4g}"
+        said = f"{tried.target} on the search text: {amount} (± {tried.error:.1g})"
+        if fitted.winner is not None:
+            said += f"; the preset {fitted.winner.name} is smaller and stays within it, too: the recipe is that preset"
+        return Paragraph(said, "yellow" if fitted.winner or tried.value > tried.most else "")
+    if fitted.spending.kld is not None:
+        said = "nothing was measured on a text, so it may lose more or less: --text measures it"
+        if fitted.winner is not None:
+            said = (
+                f"no smaller mix than the preset {fitted.winner.name} is expected to lose so little; {said}"
+            )
+        return Paragraph(said, "yellow")
     if best is None:
         return Paragraph("no preset keeps these limits")
+    if (found := fitted.search) is not None and found.preset_kld:
+        change, error = (100 * it / found.preset_kld for it in (found.change, found.error))
+        said = (
+            f"on the search text, the best mix diverges by {found.kld:.4g}, the preset {found.preset} by "
+            f"{found.preset_kld:.4g} ({change:+.1f} ± {error:.1f} %)"
+        )
+        if fitted.winner is not None:
+            return Paragraph(f"{said}: nothing is surely better, so the recipe is that preset", "yellow")
+        return Paragraph(said)
     if fitted.winner is not None:
         return Paragraph(
             f"nothing was found that surely loses less than the preset {best.name}, so the recipe is that preset",
             "yellow",
         )
-    percent = 100 * (1 - fitted.loss / best.loss) if best.loss > 0 else 0.0
+    less = _less(fitted.loss, best)
+    said = f"{less} less loss is expected than of {best.name}, the best preset within the same limits"
+    if fitted.at_worst is None:
+        return Paragraph(said)
     return Paragraph(
-        f"{percent:.0f} % less loss is expected than of {best.name}, the best preset within the same limits"
+        f"{said}, and {_less(fitted.at_worst, best)} if usual values are as wrong as they may be. That is no promise: "
+        "how much tensors matter wasn't measured on this model; --text does it",
+        "yellow",
     )
+
+
+def _less(loss: float, best: Mix) -> str:
+    return f"{100 * (1 - loss / best.loss) if best.loss > 0 else 0.0:.0f} %"
 
 
 def _decisions(fitted: Fitted) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ import click
 from quantrecipe.errors import RecipeError
 from quantrecipe.units import parse_file_size, parse_memory, parse_tokens
 
-__all__ = ["FileSize", "MemorySize", "Tokens", "count_option"]
+__all__ = ["FileSize", "MemorySize", "Percent", "Tokens", "count_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,6 +48,24 @@ class Tokens(_Amount):
 
     name = "tokens"
     parse = staticmethod(parse_tokens)
+
+
+class Percent(click.ParamType[float]):
+    """A share that is written in per cent: +1%, 1%, 0.5 %."""
+
+    name = "per cent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        try:
+            number = float(text.removesuffix("%").strip()) if text.endswith("%") else math.nan
+        except ValueError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            self.fail(f"{value!r} is no share in per cent, such as +1%", param, ctx)
+        return number / 100
 
 
 def count_option(

@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 COMMAND_LINE = "command line"
 """What errors name as the place of a budget that was given here."""
 
-_LIMITS = ("size", "bpw", "vram", "ram", "active", "tables", "without_tables")
+_LIMITS = ("size", "bpw", "vram", "ram", "active", "tables", "without_tables", "kld")
 # How a file is run: not limits, but what the memory for it depends on.
 _RUNNING = ("context", "kv", "gpu_layers", "cpu_moe", "ubatch")
 
@@ -93,6 +93,12 @@ _OPTIONS = together(
         type=FileSize(),
         metavar="SIZE",
         help="Let all tensors but those tables have at most SIZE.",
+    ),
+    click.option(
+        "--kld",
+        type=click.FloatRange(0.0, min_open=True),
+        metavar="NATS",
+        help="Lose at most so much (mean KL divergence), in the smallest file that does: 0.01.",
     ),
     click.option(
         "--context",
@@ -167,6 +173,7 @@ def limits_text(budget: Budget | None, split_max_size: int | None = None) -> str
                 else []
             ),
             *([f"at least {budget.speed.least:g} tokens/s"] if budget.speed is not None else []),
+            *([f"a mean KL divergence of at most {budget.kld:g}"] if budget.kld is not None else []),
         ]
     if split_max_size is not None:
         said.append(f"split into files of at most {file_text(split_max_size)}")
@@ -201,4 +208,5 @@ def _budget(given: Mapping[str, Any]) -> Budget | None:
         active=given["active"],
         tables=given["tables"],
         without_tables=given["without_tables"],
+        kld=given["kld"],
     )

@@ -38,9 +38,12 @@ def render_spending(spending: Spending) -> RenderableType:
     said = Text.assemble(
         "expected loss ",
         (loss_text(spending.loss), "bold"),
+        "" if spending.kld is None else f" of at most {loss_text(spending.kld)}",
         f" (KL divergence in nats, by {spending.source})",
         f"; another choice could be {100 * spending.gap:.2g} % better at most" if spending.gap > 0 else "",
     )
+    if not rows:
+        return Paragraph(said)
     return Lines(
         Table({"limit": "list", **numbers("allowed", "used", "left", "a bit more", "would save")}, rows),
         Paragraph(said),

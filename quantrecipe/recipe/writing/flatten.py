@@ -28,7 +28,15 @@ from quantrecipe.recipe.terms.pattern import GROUP, Pattern
 from quantrecipe.recipe.writing.recipe_digest import plain
 from quantrecipe.recipe.writing.recipe_yaml import COMMENTS, one_or_list, recipe_yaml
 
-__all__ = ["flat_recipe", "flat_text", "named_facts", "recipe_text", "rule_keys", "written_patterns"]
+__all__ = [
+    "encoder_keys",
+    "flat_recipe",
+    "flat_text",
+    "named_facts",
+    "recipe_text",
+    "rule_keys",
+    "written_patterns",
+]
 
 _ORIGIN = ("origin", "through")
 
@@ -118,7 +126,7 @@ def _importance_keys(importance: ImportanceSource) -> str | dict[str, Any]:
     return "required" if given == {"required": True} else given
 
 
-def _encoder_keys(encoder: EncoderChoice | None) -> str | dict[str, Any] | None:
+def encoder_keys(encoder: EncoderChoice | None) -> str | dict[str, Any] | None:
     """Return the value of the key `encoder`."""
     if encoder is None:
         return None
@@ -139,7 +147,7 @@ def _head(recipe: Recipe) -> dict[str, Any]:
         "default": recipe.default,
         "fallback": None if recipe.fallback == "chain" else recipe.fallback,
         "importance": _importance_keys(recipe.importance),
-        "encoder": _encoder_keys(recipe.encoder),
+        "encoder": encoder_keys(recipe.encoder),
         "budget": written_budget(recipe.budget) if recipe.budget else {},
         "prune": str(recipe.prune) if recipe.prune else None,
         "metadata": {key: write_metadata(value) for key, value in recipe.metadata.items()},
@@ -154,7 +162,7 @@ def rule_keys(rule: Rule, text: Callable[[Expression], str]) -> dict[str, Any]:
         "type": rule.type or None,
         "choose": list(rule.choose),
         "options": plain(rule.options),
-        "encoder": _encoder_keys(rule.encoder),
+        "encoder": encoder_keys(rule.encoder),
         "fallback": rule.fallback,
         "why": rule.why,
         "optional": rule.optional,

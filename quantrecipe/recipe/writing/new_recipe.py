@@ -22,7 +22,7 @@ from quantrecipe.recipe.metadata import write_metadata
 from quantrecipe.recipe.reading.recipe_part import RecipePart
 from quantrecipe.recipe.recipe import IF_TRUE, Origin
 from quantrecipe.recipe.target import target_keys
-from quantrecipe.recipe.writing.flatten import named_facts, rule_keys
+from quantrecipe.recipe.writing.flatten import encoder_keys, named_facts, rule_keys
 from quantrecipe.recipe.writing.recipe_yaml import one_or_list, recipe_yaml
 
 __all__ = ["write_recipe"]
@@ -43,6 +43,7 @@ def write_recipe(part: RecipePart, comments: Sequence[str] = ()) -> tuple[str, R
         "default": part.default,
         "fallback": part.fallback,
         "importance": "required" if part.importance == {"required": True} else part.importance,
+        "encoder": encoder_keys(part.encoder),
         "target": target_keys(part.target) if part.target else None,
         "prune": str(part.prune) if part.prune else None,
         "metadata": {key: write_metadata(value, shortest=True) for key, value in part.metadata.items()},

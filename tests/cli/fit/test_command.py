@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.models import llama_tensors, write_gguf
+from support.models import llama_metadata, llama_tensors, write_gguf
+from support.resident_engine import StandIn
+from support.statistics import write_statistics
 
 from quantrecipe.cli import main
 from quantrecipe.cli.options.limits import KV_TYPES as OFFERED
+from quantrecipe.engine import Engine
 from quantrecipe.model.open_model import open_model
 from quantrecipe.recipe.budget import KV_TYPES
 from quantrecipe.registry import load_registry
-from quantrecipe.sensitivity.file import write_sensitivity
+from quantrecipe.sensitivity.file import read_sensitivity, write_sensitivity
 from quantrecipe.sensitivity.prior import estimate
 
 Output = pytest.CaptureFixture[str]
@@ -47,6 +50,18 @@ def test_without_a_file_the_recipe_is_all_of_standard_output(capsys: Output) -> 
     assert "name: piped" in out
     assert "less loss is expected" in err
     assert main(["plan", "piped.yaml", TINY]) == 0
+
+
+def test_the_smallest_by_the_estimate(capsys: Output) -> None:
+    assert main(["fit", TINY, "--prior", "--kld", "0.01", "-o", "small.yaml"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "nothing was measured on a text, so it may lose more or less: --text measures it" in out
+    assert "of at most 0.01 (KL divergence in nats" in out
+    assert "kld 0.01" in Path("small.yaml").read_text(encoding="utf-8")
+    assert main(["fit", TINY, "--prior", "--kld", "0.01", "--size", "1.5MB"]) == 1
+    err = " ".join(capsys.readouterr().err.split())
+    assert "keeps the limits (size 1,500,000 bytes) and loses at most 0.01" in err
+    assert "the best one loses 0.0" in err
 
 
 def test_json(capsys: Output) -> None:
@@ -110,7 +125,17 @@ def test_a_target_and_floors(capsys: Output) -> None:
         (["--bpw", "4", "--context", "4096"], "--context goes with --vram"),
         (["--bpw", "4", "--cpu-moe"], "--cpu-moe goes with --vram"),
         (["--bpw", "4", "--prior", "--text", "a.txt"], "--prior and --text exclude each other"),
-        (["--bpw", "4", "--prior", "--sensitivity", "a"], "leave --text and --prior out"),
+        (["--bpw", "4", "--prior", "--sensitivity", "a"], "--sensitivity and --prior exclude each other"),
+        (["--kld", "0"], "0.0 is not in the range"),
+        (["--perplexity", "+1%"], "--perplexity is measured on a text: give it with --text"),
+        (["--perplexity", "1"], "'1' is no share in per cent, such as +1%"),
+        (["--perplexity", "-1%", "--text", "a.txt"], "'-1%' is no share in per cent"),
+        (
+            ["--perplexity", "+1%", "--kld", "0.1", "--text", "a.txt"],
+            "--perplexity and --kld exclude each other",
+        ),
+        (["--bpw", "4", "--minutes", "3"], "--minutes goes with --text"),
+        (["--bpw", "4", "--evaluations", "-1"], "-1 is not in the range"),
         (["--bpw", "4", "--floor", "attn_v"], "is no PATTERN=TYPE"),
         (["--bpw", "4", "--target", "vllm"], "there is no engine 'vllm'"),
         (["--bpw", "4", "--target", "llama.cpp:tpu"], "there is no device 'tpu'"),
@@ -190,6 +215,7 @@ def test_the_encoder_of_what_it_is_to_be_like_is_no_part_of_it(tmp_path: Path, c
     assert main(["fit", TINY, "--prior", "--like", str(mix), "--json"]) == 0
     told = " ".join(capsys.readouterr().err.split())
     assert "fit measures what types lose without an encoder, and takes nothing but the size of" in told
+    assert "--statistics FOLDER makes it measure and choose with the encoder" in told
 
 
 @pytest.mark.parametrize(
@@ -211,7 +237,7 @@ def test_as_many_bytes_of_what(of: str, limits: list[str], tmp_path: Path, capsy
     assert main([*args, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [limit["key"] for limit in told["budget"]["limits"]] == limits
-    assert main(["plan", "mine.yaml", str(model), "--json"]) == 0
+    assert main(["plan", "mine.yaml", str(model), "--no-provenance", "--json"]) == 0
     mine = json.loads(capsys.readouterr().out)
     if of == "file":
         assert mine["nbytes"] <= stock["nbytes"]
@@ -232,3 +258,145 @@ def test_the_same_limit_twice_is_refused(of: str, option: str, capsys: Output) -
     value = "4" if option == "--bpw" else "5MB"
     assert main(["fit", TINY, "--prior", "--like", "Q4_K_M", "--like-bytes", of, option, value]) == 2
     assert f"--like and {option} exclude each other" in capsys.readouterr().err
+
+
+class TestEncoder:
+    """With statistics, losses are those of the encoder, and so is the recipe."""
+
+    @pytest.fixture
+    def grams(self, here: None) -> str:
+        write_gguf(Path("m.gguf"), llama_tensors(layers=2), llama_metadata(block_count=2))
+        inputs = {f"blk.{n}.{role}.weight": (256, (600,)) for n in range(2) for role in ("attn_q", "ffn_up")}
+        write_statistics(Path("grams"), inputs)
+        return "grams"
+
+    ARGS = ("fit", "m.gguf", "--bpw", "4.6", "--types", "Q3_K,Q4_K,Q6_K,Q8_0")
+
+    def test_the_recipe_has_the_encoder(self, grams: str, capsys: Output) -> None:
+        assert main([*self.ARGS, "--statistics", grams, "-o", "mine.yaml"]) == 0
+        assert "encoder: feedback" in Path("mine.yaml").read_text(encoding="utf-8")
+        found = read_sensitivity("m.feedback.sensitivity.jsonl")
+        assert (
+            "encoded by feedback 2 (by mean, damping auto, rounds 2), statistics" in found.provenance.analysis
+        )
+        assert not Path("m.sensitivity.jsonl").exists()
+        capsys.readouterr()
+        assert main(["plan", "mine.yaml", "m.gguf", "--statistics", grams, "--json"]) == 0
+        tensors = {it["name"]: it for it in json.loads(capsys.readouterr().out)["tensors"]}
+        assert tensors["blk.0.attn_q.weight"]["encoder"] == "feedback"
+        assert tensors["blk.0.attn_v.weight"]["encoder"] is None
+
+    def test_options_are_those_of_what_it_is_to_be_like(self, grams: str, capsys: Output) -> None:
+        mix = "quantrecipe: 1\nname: mine\ndefault: Q4_K\nencoder: {name: feedback, damping: 0.1}\n"
+        Path("like.yaml").write_text(mix, encoding="utf-8")
+        args = [
+            "fit",
+            "m.gguf",
+            "--types",
+            "Q3_K,Q4_K,Q6_K,Q8_0",
+            "--like",
+            "like.yaml",
+            "--statistics",
+            grams,
+        ]
+        assert main([*args, "-o", "mine.yaml"]) == 0
+        assert "encoder: {name: feedback, damping: 0.1}" in Path("mine.yaml").read_text(encoding="utf-8")
+        assert "without an encoder" not in capsys.readouterr().err
+
+    def test_a_folder_that_is_none(self, grams: str, capsys: Output) -> None:
+        Path("empty").mkdir()
+        assert main([*self.ARGS, "--statistics", "empty"]) == 1
+        assert "is no folder of Gram matrices" in capsys.readouterr().err
+
+
+class TestSearch:
+    """Mixes are tried on the text. The engine is a stand-in."""
+
+    @pytest.fixture
+    def engine(self, here: None, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+        engine = StandIn()
+        engine.hard = np.random.default_rng(3).uniform(0.5, 1.5, engine.chunks)
+        engine.install(monkeypatch)
+        named = Engine(library=Path("libllama.so"), source="--engine")
+        monkeypatch.setattr("quantrecipe.engine.require_engine", lambda path: named)
+        write_gguf(Path("m.gguf"), llama_tensors(layers=2), llama_metadata(block_count=2))
+        Path("code.txt").write_text("some words\n" * 1000, encoding="utf-8")
+        Path("other.txt").write_text("other words\n" * 1000, encoding="utf-8")
+        return engine
+
+    ARGS = ("fit", "m.gguf", "--bpw", "4.6", "--types", "Q3_K,IQ4_XS,Q4_K,Q5_K,Q6_K,Q8_0", "--probes", "3")
+
+    @pytest.mark.slow
+    def test_what_was_tried_is_shown_and_resumed(self, engine: StandIn, capsys: Output) -> None:
+        args = [*self.ARGS, "--text", "code.txt", "--evaluations", "6"]
+        assert main([*args, "-o", "mine.yaml"]) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "tried" in out and "to the best so far" in out
+        assert "tried on code.txt (32 positions): all 6 evaluations are used up" in out
+        text = Path("mine.yaml").read_text(encoding="utf-8")
+        assert text.startswith("# Tried on code.txt (32 positions), 6 mixes: the best diverges by")
+        assert Path("m.evaluations.jsonl").read_text(encoding="utf-8").count('"mix"') == 6
+        runs = len(engine.runs)
+        assert main([*args, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)["search"]
+        assert len(engine.runs) == runs
+        assert (len(said["tried"]), said["text"], said["positions"]) == (6, "code.txt", 32)
+        assert said["tried"][0]["mix"] == "fitted"
+        assert said["ended"] == "all 6 evaluations are used up"
+
+    def test_by_a_sensitivity_mixes_are_tried_and_nothing_is_probed(
+        self, engine: StandIn, capsys: Output
+    ) -> None:
+        assert main([*self.ARGS, "--text", "code.txt", "--evaluations", "0", "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["search"] is None
+        assert not Path("m.evaluations.jsonl").exists()
+        runs = len(engine.runs)
+        known = ["--sensitivity", "m.sensitivity.jsonl", "--text", "code.txt", "--evaluations", "2"]
+        assert main([*self.ARGS, *known, "--json"]) == 0
+        assert len(json.loads(capsys.readouterr().out)["search"]["tried"]) == 2
+        assert len(engine.runs) == runs + 3  # the model itself, and two mixes
+
+    def test_the_smallest_within_a_loss(self, engine: StandIn, capsys: Output) -> None:
+        args = ["fit", "m.gguf", *self.ARGS[4:], "--text", "code.txt", "-o", "small.yaml", "--json"]
+        assert main([*args, "--kld", "0.01"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        found = said["search"]
+        assert found["target"] == "kld" and found["most"] == 0.01
+        assert 0.005 < found["value"] <= 0.01
+        assert found["ended"].startswith("--kld binds")
+        assert main(["plan", "small.yaml", "m.gguf", "--json"]) == 0
+        small = json.loads(capsys.readouterr().out)["bits_per_weight"]
+        assert main([*args, "--kld", "0.01", "--bpw", str(small - 0.5), "--force"]) == 0
+        found = json.loads(capsys.readouterr().out)["search"]
+        assert found["ended"].startswith(
+            "--bpw binds: the best mix within it has a mean KL divergence of 0.0"
+        )
+        assert found["value"] > 0.01
+        assert main([*args, "--perplexity", "+1%", "--force"]) == 0
+        found = json.loads(capsys.readouterr().out)["search"]
+        assert found["target"] == "perplexity" and 0.005 < found["value"] <= 0.01
+        assert main([*args[:-3], "--kld", "1e-9"]) == 1
+        assert "lose so little: kld is 1e-09" in capsys.readouterr().err
+
+    def test_an_engine_that_dies_half_way(self, engine: StandIn, capsys: Output) -> None:
+        engine.dies_after = 7
+        assert main([*self.ARGS, "--text", "code.txt"]) == 1
+        err = " ".join(capsys.readouterr().err.split())
+        assert "what was evaluated is kept in m.evaluations.jsonl; the same command goes on from there" in err
+
+    @pytest.mark.parametrize(
+        ("args", "said"),
+        [
+            (["--text", "short.txt"], "short.txt of --text is too short for ten chunks of 512 tokens"),
+            (["--text", "code.txt", "--verify", "code.txt"], "code.txt of --verify is in code.txt of --text"),
+            (["--text", "code.txt", "--verify", "short.txt"], "short.txt of --verify is too short"),
+        ],
+    )
+    def test_texts_that_say_nothing(
+        self, engine: StandIn, capsys: Output, args: list[str], said: str
+    ) -> None:
+        Path("short.txt").write_text("no more than this", encoding="utf-8")
+        assert main([*self.ARGS, *args]) == 1
+        assert said in " ".join(capsys.readouterr().err.split())
+        assert not engine.runs and not list(Path().glob("*.jsonl"))

@@ -1,0 +1,179 @@
+"""The smallest mix within a measured loss: between two ends, and what is said where there is none."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.mixes import World, known
+
+from quantrecipe.errors import EvaluationError, PlanError
+from quantrecipe.fit import Fitted, Request, fit
+from quantrecipe.fit.reach import Goal, reach
+from quantrecipe.fit.stock import recipe_like
+from quantrecipe.fit.tried import Effort, Search
+from quantrecipe.measure.mixed import Mixed
+from quantrecipe.model.model import Model
+from quantrecipe.model.open_model import open_model
+from quantrecipe.plan.plan import Plan
+from quantrecipe.recipe.budget import Budget
+from quantrecipe.recipe.origin import Origin
+from quantrecipe.registry import Registry, load_registry
+
+TINY = Path(__file__).parents[2] / "examples/tiny-code"
+NOTHING = Budget(origin=Origin(file="test", line=0))
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return load_registry(plugins=False)
+
+
+@pytest.fixture(scope="module")
+def tiny(registry: Registry) -> Model:
+    return open_model(TINY, registry=registry)
+
+
+def fitted(model: Model, registry: Registry, budget: Budget, stock: tuple[str, ...] = ()) -> Fitted:
+    recipes = {name: recipe_like(name, registry) for name in stock}
+    request = Request(name="small", budget=budget)
+    return fit(model, request, registry, sensitivity=known(model, registry), stock=recipes)
+
+
+def reached(found: Fitted, world: World, goal: Goal, evaluations: int = 24) -> tuple[Fitted, Search]:
+    mixer = found.mixer
+
+    def unchanged() -> Mixed:
+        made = world(found.plan, "the model itself")
+        world.asked.pop()
+        return replace(made, divergence=(0.0,) * len(made.counts))
+
+    done = reach(
+        found,
+        goal,
+        world,
+        unchanged,
+        Effort(evaluations=evaluations),
+        text="search.txt",
+        sensitivity=known(mixer.model, mixer.registry),
+    )
+    assert done.search is not None
+    return done, done.search
+
+
+def nbytes(plan: Plan) -> int:
+    return sum(a.nbytes for a in plan.assignments)
+
+
+class Factor(World):
+    """An engine that sees `times` what is estimated."""
+
+    times = 1.0
+
+    def loss(self, plan: Plan) -> float:
+        return self.times * super().loss(plan)
+
+
+@pytest.mark.parametrize("times", [0.4, 1.0, 1.7, 6.0])
+def test_the_engine_decides_what_is_within(tiny: Model, registry: Registry, times: float) -> None:
+    world = Factor(tiny, registry, noise=0)
+    world.times = times
+    found, told = reached(
+        fitted(tiny, registry, replace(NOTHING, kld=0.01)), world, Goal(key="kld", most=0.01)
+    )
+    assert 0.0095 < told.value <= 0.01
+    assert told.value == pytest.approx(world.loss(found.plan), rel=1e-6)
+    best = fitted(tiny, registry, replace(NOTHING, kld=0.01 / times)).plan
+    assert nbytes(found.plan) <= 1.01 * nbytes(best)
+    assert told.ended.startswith("--kld binds: this is the smallest mix that was found within it")
+    assert len(told.tried) <= 10
+    assert all(tried.within == (tried.kld <= 0.01) for tried in told.tried)
+    assert "Tried on search.txt (8,192 positions): this mix has a mean KL divergence of 0.009" in " ".join(
+        found.text.replace("#", " ").split()
+    )
+
+
+def test_a_perplexity(tiny: Model, registry: Registry) -> None:
+    class Cost(World):
+        """Each nat of divergence costs half a nat."""
+
+        def __call__(self, plan: Plan, what: str) -> Mixed:
+            made = super().__call__(plan, what)
+            quantized = what != "the model itself"
+            cost = tuple(
+                2.0 * n + 0.5 * d * quantized for n, d in zip(made.counts, made.divergence, strict=True)
+            )
+            return replace(made, cost=cost)
+
+    world = Cost(tiny, registry, noise=0)
+    goal = Goal(key="perplexity", most=0.01)
+    found, told = reached(fitted(tiny, registry, replace(NOTHING, kld=0.01)), world, goal)
+    assert 0.0093 < told.value <= 0.01
+    assert told.value == pytest.approx(math.expm1(0.5 * world.loss(found.plan)), rel=1e-6)
+    assert "a perplexity of +0.9" in found.text or "a perplexity of +1.00 %" in found.text
+
+
+def test_other_limits_bind_where_the_goal_is_beyond_them(tiny: Model, registry: Registry) -> None:
+    world = World(tiny, registry, noise=0)
+    base = fitted(tiny, registry, replace(NOTHING, size=2_000_000))
+    found, told = reached(base, world, Goal(key="kld", most=0.001))
+    assert told.ended.startswith("--size binds: the best mix within it has a mean KL divergence of 0.00")
+    assert len(told.tried) == 1
+    assert found.plan.nbytes <= 2_000_000
+    assert told.value > 0.001
+    loose, told = reached(base, world, Goal(key="kld", most=0.03))
+    assert told.ended.startswith("--kld binds")
+    assert loose.plan.nbytes < 1_900_000
+
+
+def test_what_nothing_meets_says_how_near_one_can_come(tiny: Model, registry: Registry) -> None:
+    world = Factor(tiny, registry, noise=0)
+    world.times = 100
+    with pytest.raises(
+        PlanError, match=r"stays within a mean KL divergence of 0.001: the best types come to a"
+    ):
+        reached(fitted(tiny, registry, replace(NOTHING, kld=0.001)), world, Goal(key="kld", most=0.001))
+
+
+def test_everything_is_within(tiny: Model, registry: Registry) -> None:
+    world = World(tiny, registry, noise=0)
+    found, told = reached(fitted(tiny, registry, replace(NOTHING, kld=5.0)), world, Goal(key="kld", most=5.0))
+    assert "no types that are allowed are smaller" in told.ended
+    assert {a.bits_per_weight for a in found.plan.assignments if a.format.spec.block > 1} == {2.625}
+
+
+def test_a_smaller_preset_that_is_within_is_the_answer(tiny: Model, registry: Registry) -> None:
+    class Better(World):
+        def loss(self, plan: Plan) -> float:
+            return 0.009 if plan.recipe in ("IQ4_XS", "llama.cpp/IQ4_XS") else 2 * super().loss(plan)
+
+    world = Better(tiny, registry, noise=0)
+    base = fitted(tiny, registry, replace(NOTHING, kld=0.01), stock=("IQ4_XS", "Q8_0"))
+    found, told = reached(base, world, Goal(key="kld", most=0.01))
+    assert nbytes(found.fitted_plan) > nbytes(found.plan)
+    assert found.winner is not None and found.winner.name == told.preset == "IQ4_XS"
+    assert "extends: llama.cpp/IQ4_XS" in found.text
+
+
+@pytest.mark.parametrize("evaluations", [1, 2, 3])
+def test_no_more_than_was_allowed(tiny: Model, registry: Registry, evaluations: int) -> None:
+    world = Factor(tiny, registry, noise=0)
+    world.times = 0.5
+    _, told = reached(
+        fitted(tiny, registry, replace(NOTHING, kld=0.01)), world, Goal(key="kld", most=0.01), evaluations
+    )
+    assert len(told.tried) == evaluations
+    assert f"all {evaluations} evaluations are used up" in told.ended
+    world.times = 30
+    with pytest.raises(PlanError, match=f"all {evaluations} evaluations are used up, and the nearest has"):
+        reached(
+            fitted(tiny, registry, replace(NOTHING, kld=0.01)), world, Goal(key="kld", most=0.01), evaluations
+        )
+
+
+def test_texts_that_can_t_tell_mixes_apart(tiny: Model, registry: Registry) -> None:
+    world = World(tiny, registry, blocks=9)
+    with pytest.raises(EvaluationError, match="the search text has 9 chunks"):
+        reached(fitted(tiny, registry, replace(NOTHING, kld=0.01)), world, Goal(key="kld", most=0.01))

@@ -36,7 +36,7 @@ from quantrecipe.plan.resolution import PlanSettings, resolve
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry
 
-__all__ = ["Exchange", "ResidentInFile", "ResidentInSession", "made_in", "open_resident"]
+__all__ = ["Exchange", "IntoSession", "ResidentInFile", "ResidentInSession", "made_in", "open_resident"]
 
 _RECIPES = {"F32": "llama.cpp/F32", "F16": "llama.cpp/F16", "BF16": "llama.cpp/BF16", "Q8_0": "pure/Q8_0"}
 
@@ -155,7 +155,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class _IntoSession:
+class IntoSession:
     """A Sink of one tensor."""
 
     exchange: Exchange
@@ -190,7 +190,7 @@ class ResidentInSession(Resident):
         return {name: wish for name, wish in wishes.items() if name in used}
 
     def _sink(self, name: str) -> Sink:
-        return _IntoSession(self._exchanged, name)
+        return IntoSession(self._exchanged, name)
 
     def _restore(self, names: Sequence[str]) -> None:
         if names:

@@ -40,7 +40,7 @@ from quantrecipe.plan.statistics import Statistics
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["Moved", "Planned", "Resident", "Setting", "Wish", "wishes_of"]
+__all__ = ["Decoded", "Moved", "Planned", "Resident", "Setting", "Wish", "wishes_of"]
 
 _EVERY = 16  # of so many chunks, one is run for the floor
 
@@ -172,7 +172,7 @@ class Resident(ABC):
 
     def _encoding(self, name: str, wish: Planned) -> Job:
         """The tensor as `apply` encodes it, on its way into the model as what that stands for."""
-        sink = _Decoded(wish.assignment, self._format(name), self._sink(name))
+        sink = Decoded(wish.assignment, self._format(name), self._sink(name))
         return Job(
             assignment=replace(wish.assignment, offset=0),
             sink=sink,
@@ -235,7 +235,7 @@ def _state(wish: Wish) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Decoded:
+class Decoded:
     """A Sink of a tensor's quantized rows, which go on as what they stand for, in the resident type."""
 
     assignment: Assignment

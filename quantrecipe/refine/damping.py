@@ -36,7 +36,7 @@ from quantrecipe.recipe.reading.rule_items import Inclusion
 from quantrecipe.recipe.recipe import EncoderChoice, Rule
 from quantrecipe.recipe.writing.new_recipe import write_recipe
 from quantrecipe.recipe.writing.summarise import summarise
-from quantrecipe.refine.stages import IntoModel
+from quantrecipe.refine.stages import into_model
 from quantrecipe.registry import Registry
 
 __all__ = ["DAMPINGS", "DampedGroup", "DampingTried", "damped_recipe", "find_dampings", "groups_of"]
@@ -187,7 +187,7 @@ class _Open:
         jobs = [
             Job(
                 assignment=replace(a, offset=0),
-                sink=IntoModel(self.exchange, a, self.exchange.format_of(a.tensor.name)),
+                sink=into_model(self.exchange, a),
                 importance=self.plan.importance,
                 statistics=self.plan.statistics,
             )

@@ -22,16 +22,16 @@ from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import xxhash
 
 from quantrecipe.calibration.gram import GramInput, Grams
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.engine.session import Session
 from quantrecipe.errors import PlanError
-from quantrecipe.measure.open_resident import Exchange
+from quantrecipe.measure.open_resident import Exchange, IntoSession
+from quantrecipe.measure.resident import Decoded
 from quantrecipe.model.open_model import open_model
-from quantrecipe.output.jobs import Job
+from quantrecipe.output.jobs import Job, Sink
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.stream import Stream
 from quantrecipe.output.transform import Nan
@@ -41,9 +41,9 @@ from quantrecipe.registry import Registry
 from quantrecipe.tensor import split_name
 
 if TYPE_CHECKING:
-    from quantrecipe.api import QuantFormat
+    pass
 
-__all__ = ["IntoModel", "Quantized", "divided"]
+__all__ = ["Quantized", "divided", "into_model"]
 
 _OUTPUT = "output.weight"
 """Nothing comes behind it, so it needn't be exchanged. A head that the embeddings stand in for is one of these."""
@@ -120,7 +120,7 @@ class Quantized:
         jobs = [
             Job(
                 assignment=replace(a, offset=0),
-                sink=IntoModel(self._exchange, a, self._exchange.format_of(a.tensor.name)),
+                sink=into_model(self._exchange, a),
                 importance=plan.importance,
                 statistics=plan.statistics,
             )
@@ -159,19 +159,9 @@ def _matters(a: Assignment) -> bool:
     return quantized and spec.companion is None and a.tensor.name != _OUTPUT
 
 
-@dataclass(frozen=True, slots=True)
-class IntoModel:
-    """A Sink of one tensor's quantized rows: they go into the open model as what they stand for, in its own type."""
-
-    exchange: Exchange
-    assignment: Assignment
-    resident: QuantFormat
-
-    def write(self, data: memoryview, offset: int) -> None:
-        cols, quantized = self.assignment.tensor.cols, self.assignment.format
-        row_bytes = quantized.spec.row_bytes(cols)
-        rows = quantized.decode(np.frombuffer(data, np.uint8).reshape(-1, row_bytes), cols)
-        start = offset // row_bytes
-        encoded = self.resident.encode(rows)
-        name = self.assignment.tensor.name
-        self.exchange.write(name, encoded.data, start * self.resident.spec.row_bytes(cols))
+def into_model(exchange: Exchange, a: Assignment) -> Sink:
+    """Takes a tensor's quantized rows: they go into the open model as what they stand for, in its own type."""
+    name = a.tensor.name
+    return Decoded(
+        assignment=a, resident=exchange.format_of(name), sink=IntoSession(exchange=exchange, name=name)
+    )

@@ -14,26 +14,15 @@ from quantrecipe.fit.doubt import TYPES, change_at_worst, doubtful, least_regret
 from quantrecipe.fit.request import like_budget
 from quantrecipe.fit.stock import estimated_loss, mix_of, quantized, recipe_like, stock_plan
 from quantrecipe.model.model import Model
-from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.registry import Registry, load_registry
+from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.prior import estimate, prior_alphas
 from quantrecipe.sensitivity.sensitivity import Sensitivity
 
 TINY = Path(__file__).parents[2] / "examples/tiny-code"
 MIXES = ("Q2_K", "Q3_K_M", "Q4_K_M")
-
-
-@pytest.fixture(scope="module")
-def registry() -> Registry:
-    return load_registry(plugins=False)
-
-
-@pytest.fixture(scope="module")
-def tiny(registry: Registry) -> Model:
-    return open_model(TINY, registry=registry)
 
 
 @pytest.fixture(scope="module")

@@ -40,16 +40,6 @@ NOTHING = Budget(origin=HERE)
 
 
 @pytest.fixture(scope="module")
-def registry() -> Registry:
-    return load_registry(plugins=False)
-
-
-@pytest.fixture(scope="module")
-def tiny(registry: Registry) -> Model:
-    return open_model(TINY, registry=registry)
-
-
-@pytest.fixture(scope="module")
 def matrix() -> Importance:
     return read_importance(ROOT / "tests/data/imatrix/imatrix.code.gguf")
 

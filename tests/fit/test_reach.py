@@ -16,24 +16,13 @@ from quantrecipe.fit.stock import recipe_like
 from quantrecipe.fit.tried import Effort, Search
 from quantrecipe.measure.mixed import Mixed
 from quantrecipe.model.model import Model
-from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.registry import Registry, load_registry
+from quantrecipe.registry import Registry
 
 TINY = Path(__file__).parents[2] / "examples/tiny-code"
 NOTHING = Budget(origin=Origin(file="test", line=0))
-
-
-@pytest.fixture(scope="module")
-def registry() -> Registry:
-    return load_registry(plugins=False)
-
-
-@pytest.fixture(scope="module")
-def tiny(registry: Registry) -> Model:
-    return open_model(TINY, registry=registry)
 
 
 def fitted(model: Model, registry: Registry, budget: Budget, stock: tuple[str, ...] = ()) -> Fitted:

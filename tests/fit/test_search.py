@@ -15,26 +15,15 @@ from quantrecipe.fit.search import search
 from quantrecipe.fit.stock import estimated_loss, recipe_like, stock_plan
 from quantrecipe.fit.tried import Effort, Search
 from quantrecipe.model.model import Model
-from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.registry import Registry, load_registry
+from quantrecipe.registry import Registry
 
 TINY = Path(__file__).parents[2] / "examples/tiny-code"
 STOCK = ("Q3_K_S", "Q3_K_M", "Q2_K")
-
-
-@pytest.fixture(scope="module")
-def registry() -> Registry:
-    return load_registry(plugins=False)
-
-
-@pytest.fixture(scope="module")
-def tiny(registry: Registry) -> Model:
-    return open_model(TINY, registry=registry)
 
 
 @pytest.fixture(scope="module")

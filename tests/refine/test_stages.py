@@ -102,7 +102,7 @@ def test_rows_go_where_they_lie_in_the_type_of_the_model(model: Path) -> None:
     resident = exchange.format_of(a.tensor.name)
     rows = np.random.default_rng(0).standard_normal((2, a.tensor.cols)).astype(np.float32)
     data = a.format.encode(rows)
-    stages.IntoModel(exchange, a, resident).write(data.data, 3 * data.shape[1])  # type: ignore[arg-type]  # a stand-in
+    stages.into_model(exchange, a).write(data.data, 3 * data.shape[1])  # type: ignore[arg-type]  # a stand-in
     held = resident.encode(a.format.decode(data, a.tensor.cols))
     memory = Exchanged.memory[a.tensor.name][: 6 * held.shape[1]].reshape(6, -1)
     assert np.array_equal(memory[3:5], held)

@@ -1,0 +1,23 @@
+"""The example model, and what is built in, for all tests of fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quantrecipe.model.model import Model
+from quantrecipe.model.open_model import open_model
+from quantrecipe.registry import Registry, load_registry
+
+TINY = Path(__file__).parents[2] / "examples/tiny-code"
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return load_registry(plugins=False)
+
+
+@pytest.fixture(scope="module")
+def tiny(registry: Registry) -> Model:
+    return open_model(TINY, registry=registry)

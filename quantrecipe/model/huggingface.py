@@ -67,8 +67,8 @@ _LONGEST_CLASS = 100  # no class has more, and a comparison takes time
 _PARTS = {"model": "the language model", "mmproj": "a projector", "mtp": "a draft head alone"}
 _OPTIONS = {"model": "leave --mmproj and --mtp out", "mmproj": "say --mmproj", "mtp": "say --mtp"}
 _CONVERTER = (
-    "let llama.cpp's own converter read it: git clone https://github.com/ggml-org/llama.cpp, and say "
-    "--converter llama.cpp"
+    "let llama.cpp's own converter read it: git clone https://github.com/ggml-org/llama.cpp && "
+    "quantrecipe plan Q4_K_M MODEL --converter llama.cpp (`quantrecipe help converter`)"
 )
 
 

@@ -286,6 +286,7 @@ class TestEncoder:
         assert tensors["blk.0.attn_q.weight"]["encoder"] == "feedback"
         assert tensors["blk.0.attn_v.weight"]["encoder"] is None
 
+    @pytest.mark.slow
     def test_options_are_those_of_what_it_is_to_be_like(self, grams: str, capsys: Output) -> None:
         mix = "quantrecipe: 1\nname: mine\ndefault: Q4_K\nencoder: {name: feedback, damping: 0.1}\n"
         Path("like.yaml").write_text(mix, encoding="utf-8")
@@ -357,6 +358,7 @@ class TestSearch:
         assert len(json.loads(capsys.readouterr().out)["search"]["tried"]) == 2
         assert len(engine.runs) == runs + 3  # the model itself, and two mixes
 
+    @pytest.mark.slow
     def test_the_smallest_within_a_loss(self, engine: StandIn, capsys: Output) -> None:
         args = ["fit", "m.gguf", *self.ARGS[4:], "--text", "code.txt", "-o", "small.yaml", "--json"]
         assert main([*args, "--kld", "0.01"]) == 0

@@ -202,6 +202,7 @@ class TestAfterIt:
         assert "IQ2_XXS" not in {tensor["type"] for tensor in plan["tensors"]}
         assert "Limits: speed 48" in Path("quick.yaml").read_text(encoding="utf-8")
 
+    @pytest.mark.slow
     def test_fit_with_a_size_keeps_both(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
     ) -> None:

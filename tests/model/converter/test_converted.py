@@ -129,7 +129,9 @@ def test_a_plan_computes_nothing(folder: Path, tmp_path: Path) -> None:
 def test_the_environment_names_one_for_what_isn_t_known(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UnknownArchitectureError, match=r"say --converter llama\.cpp"):
+    with pytest.raises(
+        UnknownArchitectureError, match=r"quantrecipe plan Q4_K_M MODEL --converter llama\.cpp"
+    ):
         open_model(folder, registry=REGISTRY)
     monkeypatch.setenv("QUANTRECIPE_CONVERTER", str(checkout(tmp_path)))
     assert open_model(folder, registry=REGISTRY).arch == "llama"

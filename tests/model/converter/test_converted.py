@@ -25,6 +25,7 @@ from quantrecipe.output.apply import apply_plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import load_registry
+from quantrecipe.remote_files import file_pieces, file_size
 
 REGISTRY = load_registry(plugins=False)
 ROOT = Path(__file__).parents[3]
@@ -116,6 +117,15 @@ def test_the_same_as_from_the_converter_s_file(folder: Path, tmp_path: Path, rec
     assert set(computed) == {"0", "1", "2", "3", "4", "9"}
     assert computed.count("9") == 1
     assert len(computed) <= 8
+
+
+def test_it_is_the_file_that_the_converter_writes(folder: Path, tmp_path: Path) -> None:
+    """Header, tensors and padding: as what hashes a model reads it."""
+    there = checkout(tmp_path)
+    path = converted(folder, there)
+    assert file_size(path) == len(expected := written(folder, there, tmp_path / "there.gguf").read_bytes())
+    for count in (1 << 20, 1000):
+        assert b"".join(file_pieces(path, count)) == expected
 
 
 def test_a_plan_computes_nothing(folder: Path, tmp_path: Path) -> None:
@@ -248,7 +258,7 @@ def test_where_memory_as_files_is_small(
     there = checkout(tmp_path)
     applied(folder, tmp_path / "out.gguf", converter=there)
     assert not list((tmp_path / "shm").iterdir())
-    assert list((tmp_path / "tmp").glob("quantrecipe-tensors-*/*.tensor"))
+    assert len(list((tmp_path / "tmp").glob("quantrecipe-tensors-*/*.tensor"))) == 3  # of six: the last ones
     free[tmp_path / "tmp"] = 10**5
     with pytest.raises(
         ModelError, match=r"its largest tensors take .* and neither .* has room; name another folder"

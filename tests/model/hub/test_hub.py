@@ -105,6 +105,18 @@ def test_what_was_downloaded_is_there_the_next_time(hub: HubServer, expected: by
     assert not [it for it in (tmp_path / "cache").rglob("0*") if it.is_file()]
 
 
+def test_a_block_that_was_cut_short_is_brought_again(hub: HubServer, expected: bytes, tmp_path: Path) -> None:
+    """As by a disk that was full, or a power cut."""
+    applied(ADDRESS, tmp_path / "out.gguf")
+    for path in (tmp_path / "cache").rglob("00*"):
+        if path.is_file() and int(path.name) % 3 == 0:
+            path.write_bytes(path.read_bytes()[:1000])
+    hub.asked.clear()
+    again = applied(ADDRESS, tmp_path / "again.gguf")
+    assert again.path.read_bytes() == expected
+    assert hub.ranges_of(WEIGHTS)
+
+
 def test_with_little_room_blocks_go_and_come_again(
     hub: HubServer, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,7 +49,7 @@ class Encoding:
 
 
 class TensorEncoding:
-    """Of one tensor, in one thread: experts come one after the other, and only the last one's factor is kept."""
+    """Of one tensor, in one thread: experts come one after the other, and only the last one's factors are kept."""
 
     def __init__(self, encoding: Encoding, tensor: TensorInfo) -> None:
         self._encoder, self._statistics, self._tensor = encoding.encoder, encoding.statistics, tensor

@@ -21,9 +21,11 @@ from typing import Any, Literal, TypeAlias, TypeVar, Unpack
 from quantrecipe.engine import RunOptions, engine_facts, find_engine
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate import (
+    Blocks,
     Drawn,
     Evaluation,
     Pair,
+    Reference,
     Text,
     blocks_of,
     compare_files,
@@ -144,23 +146,8 @@ def tried(
     scoring = scoring or (lambda: nullcontext(lambda _: lambda done, total: None))
     with place as name:
         here = Path(name)
-        with unquantized(plan.model, registry, here, threads=threads) as path, scoring() as task:
-            # First, since a text may be too short, and encoding takes long.
-            reference = make_reference(
-                path,
-                texts,
-                here / "reference",
-                noise_chunks=_NOISE_CHUNKS,
-                progress=task(f"{plan.model.path.name} (reference)"),
-                **running,
-            )
-        blocks = blocks_of(reference)
-        if blocks.count < FEWEST_BLOCKS:
-            what = (
-                f"the held-out text has {blocks.count} chunks or documents, and fewer than {FEWEST_BLOCKS} can't tell "
-                "two files apart"
-            )
-            raise EvaluationError(what, "give more text; a hundred chunks are better")
+        # First, since a text may be too short, and encoding takes long.
+        reference, blocks = _held_out(plan, texts, here, registry, scoring, **running)
 
         def made(reuse: Path | None, **plans: Plan) -> list[Path]:
             with applying() as told:
@@ -213,3 +200,31 @@ def tried(
             plan=plans[kept],
             file=files[kept],
         )
+
+
+def _held_out(
+    plan: Plan,
+    texts: Sequence[Text],
+    folder: Path,
+    registry: Registry,
+    scoring: Bar[Callable[[str], Progress]],
+    **running: Unpack[RunOptions],
+) -> tuple[Reference, Blocks]:
+    """What the unquantized model says of the texts, and how these are drawn. EvaluationError if they are too short."""
+    with unquantized(plan.model, registry, folder, threads=running.get("threads")) as path, scoring() as task:
+        reference = make_reference(
+            path,
+            texts,
+            folder / "reference",
+            noise_chunks=_NOISE_CHUNKS,
+            progress=task(f"{plan.model.path.name} (reference)"),
+            **running,
+        )
+    blocks = blocks_of(reference)
+    if blocks.count < FEWEST_BLOCKS:
+        what = (
+            f"the held-out text has {blocks.count} chunks or documents, and fewer than {FEWEST_BLOCKS} can't tell "
+            "two files apart"
+        )
+        raise EvaluationError(what, "give more text; a hundred chunks are better")
+    return reference, blocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,22 @@ def test_exchanges_keep_what_is_left_and_the_best_come_first(
         assert len(pair) == 2 and pair[1].loss > 0 and pair[1].name != pair[0].name
     alone = list(corrected.exchanges(types, [1 << 40]))
     assert any(len(pair) == 1 for pair in alone)
+
+
+def test_a_move_takes_what_its_type_takes_more(fitted: Fitted, registry: Registry, types: Types) -> None:
+    """Of a limit of time, a type of fewer bytes may take more."""
+    nanoseconds = {"Q3_K": 50, "Q4_K": 20, "Q5_K": 31, "Q8_0": 43}
+    (limit,) = fitted.mixer.rules.limits
+    timed = replace(limit, takes=lambda tensor, nbytes, type_: nanoseconds[type_])
+    mixer = replace(fitted.mixer, rules=replace(fitted.mixer.rules, limits=[timed]))
+    moves = [
+        move
+        for pair in Corrected(mixer, known(mixer.model, registry)).exchanges(types, [1 << 40])
+        for move in pair
+    ]
+    assert {move.type for move in moves} == nanoseconds.keys()
+    for move in moves:
+        assert move.uses == (nanoseconds[move.type] - nanoseconds[types[move.name]],)
 
 
 def test_a_neighbour_is_the_nearest_type(corrected: Corrected) -> None:

@@ -18,7 +18,7 @@ from quantrecipe.encoders.feedback.encoder import Feedback
 from quantrecipe.errors import ImportanceError
 from quantrecipe.evaluate import Text
 from quantrecipe.measure import Measurement, Passes, measure
-from quantrecipe.measure.encoded import Encoding
+from quantrecipe.measure.encoded import Encoding, TensorEncoding
 from quantrecipe.measure.prober import Prober
 from quantrecipe.measure.progress import Silent
 from quantrecipe.model.model import Model
@@ -161,3 +161,22 @@ def test_a_mix_has_the_encoder_of_its_plan(
     assert keys[0] != keys[1]
     plain, encoded = engine.runs[1:]
     assert {name for name in plain if not np.array_equal(plain[name], encoded[name])} == {Q}
+
+
+def test_each_expert_has_its_own_statistics(tmp_path: Path) -> None:
+    """What was prepared for one isn't taken for the next."""
+    name = "blk.0.ffn_up_exps.weight"
+    stored = llama_tensors(layers=1, experts=2)[name]
+    grams = write_statistics(tmp_path, {name: (256, (600, 700))})
+    tensor = TensorInfo.from_name(name, stored.shape, "F32")
+    fmt = REGISTRY.formats["Q4_K"]
+
+    def lost(given: TensorEncoding | None, expert: int) -> list[float]:
+        assert given is not None
+        found = given.losses(expert, stored[expert], fmt, None)
+        assert found is not None
+        return found[0].tolist()
+
+    both = encoding(grams).of(tensor)
+    assert lost(both, 0) == lost(encoding(grams).of(tensor), 0)
+    assert lost(both, 1) == lost(encoding(grams).of(tensor), 1)

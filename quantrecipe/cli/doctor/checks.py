@@ -12,7 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -171,7 +172,7 @@ def check_engine(engine: Path | None, machine: Machine) -> list[Finding]:
 
 
 def check_caches() -> list[Finding]:
-    """Compiled kernels and references: where they are kept, and how much there is."""
+    """Compiled kernels, references, and what came from the hub: where they are kept, and how much there is."""
     from quantrecipe.core.cache import cache_folder, kernel_folder
 
     try:
@@ -195,12 +196,13 @@ def check_caches() -> list[Finding]:
     )
     facts = {"folder": str(kernels), "writable": True, "compiled": count, "nbytes": nbytes}
     findings = [Finding("kernels", "ok", what, lines=(str(kernels),), facts=facts)]
-    count, nbytes = _content(folder / "references")
-    if count:
-        what = f"{count} kept by eval, {bytes_text(nbytes)}; may be deleted"
-        place = str(folder / "references")
-        facts = {"folder": place, "count": count, "nbytes": nbytes}
-        findings.append(Finding("references", "ok", what, lines=(place,), facts=facts))
+    for name, kept in (("references", "kept by eval"), ("hub", "files of models on the hub")):
+        count, nbytes = _content(folder / name)
+        if count:
+            what = f"{count} {kept}, {bytes_text(nbytes)}; may be deleted"
+            place = str(folder / name)
+            facts = {"folder": place, "count": count, "nbytes": nbytes}
+            findings.append(Finding(name, "ok", what, lines=(place,), facts=facts))
     return findings
 
 
@@ -286,17 +288,14 @@ def _numba_fails() -> str:
 
 
 def _content(folder: Path) -> tuple[int, int]:
-    """How many files a folder has, and their bytes; zeros where there is no such folder."""
-
-    def sizes() -> Iterator[int]:
-        try:
-            with os.scandir(folder) as entries:
-                yield from (entry.stat().st_size for entry in entries if entry.is_file())
-        except OSError:
-            return
-
-    found = list(sizes())
-    return len(found), sum(found)
+    """How many files a folder has, at any depth, and their bytes; zeros where there is no such folder."""
+    count = nbytes = 0
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # it has just gone
+                nbytes += os.lstat(Path(inside, name)).st_size
+                count += 1
+    return count, nbytes
 
 
 def _device(name: str, total: int, free: int, description: str = "") -> str:

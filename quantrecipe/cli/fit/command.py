@@ -190,9 +190,9 @@ def command(
     """Find the mix of types with which MODEL loses least within a budget, and write it down as a recipe.
 
     Say how large: --size, --bpw, --like, --vram, --ram or --active; or how good: --kld or --perplexity find the
-    smallest file that stays within. Several limits hold together. Losses are measured
-    on the model's weights (better with --imatrix). With --text the model is run over a text: first to find out how much
-    each tensor matters, then with the best few mixes themselves, and the one that is measured best is the result.
+    smallest file that stays within. Several limits hold together. Losses are measured on the model's weights (better
+    with --imatrix). With --text the model is run over a text: first to find out how much each tensor matters, then with
+    the best few mixes themselves, and the one that is measured best is the result.
     Without --text, what matters is taken as usual, and nothing is promised. The recipe names roles and layers, each
     with its reason, and plans to the types that were chosen. Where it isn't sure to lose less than a preset of
     llama.cpp, the recipe is that preset.

@@ -32,9 +32,8 @@ from quantrecipe.remote_files import add_remote_file
 from quantrecipe.typed import Natural, Record, json_object, typed
 from quantrecipe.units import file_text
 
-__all__ = ["CONVERTER_VARIABLE", "converted"]
+__all__ = ["converted"]
 
-CONVERTER_VARIABLE = "QUANTRECIPE_CONVERTER"
 _PYTHON_VARIABLE = "QUANTRECIPE_CONVERTER_PYTHON"
 _SCRIPT = "convert_hf_to_gguf.py"
 _WORKER = Path(__file__).with_name("worker.py")

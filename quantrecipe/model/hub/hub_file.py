@@ -11,7 +11,6 @@ import hashlib
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.hub.blocks import Blocks
@@ -28,17 +27,17 @@ _FEW = 8  # blocks that nobody read, and that are fetched so that a file can be 
 class HubFile:
     """A RemoteFile of the hub.
 
-    head_file: keeps the bytes of the header; what it has is right, since the commit is in its path
-    sha256:    in hex, "" where the hub doesn't say
+    sha256: in hex, "" where the hub doesn't say
     """
 
-    def __init__(self, place: Place, blocks: Blocks, head_file: Path, sha256: str) -> None:
+    def __init__(self, place: Place, blocks: Blocks, sha256: str) -> None:
         self.size, self.held = place.size, 0
         self.identity = f"{place.address.repo}@{place.commit}/{place.path}"
         self.place = place
         self._blocks, self._sha256 = blocks, sha256
         self._key = hashlib.sha256(place.path.encode()).hexdigest()[:16]
-        self._head_file, self._head = head_file, b""
+        # What it has is right, since the commit is in its path.
+        self._head_file, self._head = blocks.path(self._key, 0).with_name("head"), b""
         self._count = -(-self.size // blocks.size)
         self._lock = threading.Lock()
         self._hash, self._hashed, self._torn = hashlib.sha256(), 0, False

@@ -10,7 +10,6 @@ What lies in huggingface_hub's own cache is used from there.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -101,9 +100,7 @@ def _lay_out(
                 path.symlink_to(cached)
         if is_weights and not path.is_symlink():
             path.touch()
-            key = hashlib.sha256(entry.path.encode()).hexdigest()[:16]
-            head = blocks.path(key, 0).with_name("head")
-            file = HubFile(place, blocks, head, entry.sha256)
+            file = HubFile(place, blocks, entry.sha256)
             add_remote_file(path, file)
             weights.append(file)
         elif entry.path.endswith(_SMALL) and entry.size <= _LARGEST_SMALL and not path.exists():

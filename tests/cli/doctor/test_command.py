@@ -226,6 +226,10 @@ def test_caches(capsys: Output, tmp_path: Path) -> None:
     (kernels / "a.bin").write_bytes(bytes(2048))
     references.mkdir()
     (references / "b.reference").write_bytes(bytes(1 << 20))
+    blocks = tmp_path / "cache/hub/owner/commit/name.blocks"
+    (blocks / "key").mkdir(parents=True)
+    for path in (blocks / "head", blocks / "key/000000"):
+        path.write_bytes(bytes(1 << 19))
     _, found = doctor(capsys)
     assert found["kernels"][0]["what"] == "1 compiled, 2.00 KiB"
     assert found["kernels"][0]["facts"] == {
@@ -235,6 +239,8 @@ def test_caches(capsys: Output, tmp_path: Path) -> None:
         "nbytes": 2048,
     }
     assert found["references"][0]["what"] == "1 kept by eval, 1.00 MiB; may be deleted"
+    assert found["hub"][0]["what"] == "2 files of models on the hub, 1.00 MiB; may be deleted"
+    assert found["hub"][0]["facts"]["folder"] == str(tmp_path / "cache/hub")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights are those of Unix")

@@ -183,6 +183,8 @@ CASES: dict[str, list[str]] = {
     "doctor": ["doctor"],
     "recipes": ["recipes", f"recipes --for {MOE}", "recipes ud --for model.gguf"],
     "schema": ["schema"],
+    "completion": ["completion bash"],
+    "init": [f"init {MOE} -o -", "init model.gguf -o first.yaml --force"],
     "help": ["help", "help names", "help apply"],
     "new-plugin": [],  # writes a folder once; its five lines are in its own tests
 }
@@ -193,7 +195,7 @@ TO_COPY = re.compile(
     rf"wrote |would write |^ +quantrecipe |pip install |{re.escape(str(DATA.parents[1]))}|{FOLDER}"
 )
 """Lines with paths, and commands: the terminal breaks them, so that they can be copied."""
-FILES = ("flatten", "export", "schema")
+FILES = ("flatten", "export", "schema", "completion", "init")
 """Commands that print a file, as it is."""
 
 

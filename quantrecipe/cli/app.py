@@ -22,6 +22,7 @@ SECTIONS = {
         "apply": "Quantize a model as a recipe says.",
         "plan": "Show what a recipe would do to a model, to the byte.",
         "refine": "Quantize in stages, each behind what the others have lost.",
+        "graft": "Put tensors of one GGUF into another.",
         "store": "Look after a store of encoded tensors, which apply takes from.",
     },
     "Write and review recipes": {

@@ -183,6 +183,7 @@ CASES: dict[str, list[str]] = {
     "doctor": ["doctor"],
     "recipes": ["recipes", f"recipes --for {MOE}", "recipes ud --for model.gguf"],
     "schema": ["schema"],
+    "graft": ["graft model.gguf model.gguf --tensors head --dry-run", "graft model.gguf model.gguf --mtp"],
     "completion": ["completion bash"],
     "init": [f"init {MOE} -o -", "init model.gguf -o first.yaml --force"],
     "help": ["help", "help names", "help apply"],

@@ -185,7 +185,7 @@ def _recipe(
         if patterns:
             rules.append({"tensors": list(patterns), **({"layers": layers} if layers else {}), **rule})
         if mtp:
-            rules.append({"tensors": "*", "when": "layer >= n_layers", **rule})
+            rules.append({"tensors": "regex:.*", "when": "layer >= n_layers", **rule})
         recipe["rules"] = rules
     return load_recipe_text(yaml.safe_dump(recipe, sort_keys=False), file="graft.yaml", registry=registry)
 

@@ -23,7 +23,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_gguf(Path("whole.gguf"), llama_tensors(layers=3, hidden=256, vocab=32), pairs)
     assert main(["apply", "llama.cpp/Q8_0", "whole.gguf", "-o", "base.gguf"]) == 0
     pairs = llama_metadata(block_count=4) | {"llama.nextn_predict_layers": GGUFValue.of(ValueType.UINT32, 1)}
-    write_gguf(Path("donor.gguf"), llama_tensors(layers=4, hidden=256, vocab=32, seed=1), pairs)
+    tensors = llama_tensors(layers=4, hidden=256, vocab=32, seed=1)
+    tensors["blk.3.nextn.eh_proj.weight"] = tensors["blk.3.attn_q.weight"]
+    write_gguf(Path("donor.gguf"), tensors, pairs)
 
 
 def data(path: str) -> dict[str, bytes]:
@@ -79,6 +81,7 @@ def test_what_is_taken_can_be_quantized(capsys: Output) -> None:
     made, quantized, base, donor = (data(f"{it}.gguf") for it in ("made", "q4", "base", "donor"))
     assert made["output.weight"] == quantized["output.weight"]
     assert made["blk.3.ffn_down.weight"] == quantized["blk.3.ffn_down.weight"]
+    assert made["blk.3.nextn.eh_proj.weight"] == quantized["blk.3.nextn.eh_proj.weight"]
     assert made["blk.3.ffn_norm.weight"] == donor["blk.3.ffn_norm.weight"]
     assert made["blk.2.ffn_down.weight"] == base["blk.2.ffn_down.weight"]
 

@@ -153,6 +153,8 @@ CASES: dict[str, list[str]] = {
         "inspect made.gguf",
         "inspect made.gguf --tensors",
         "inspect made.gguf --metadata",
+        "inspect model.gguf made.gguf",
+        "inspect made.gguf made.gguf --data",
         f"inspect '{EXAMPLE}'",
         "inspect model.gguf --filter '*attn_v*'",
     ],

@@ -147,16 +147,41 @@ def _squares(g: Floats, begin: Int, points: Floats, numbers: Ints, signed: Int, 
 
 
 @disjoint_kernel
-def _scan(points: Floats, squares: Floats, first: Int, last: Int, y: Floats, least: Floats, at: Ints) -> None:
+def _scan_two(points: Floats, squares: Floats, first: Int, last: Int, y: Floats, least: Floats, at: Ints) -> None:
     """The best of the blocks from first to last in each lane; y: -2 times what a row wants, times G."""
-    for b in range(first, last):
+    a, b = y[0], y[1]
+    for block in range(first, last):
         for l in range(LANES):
-            cost = squares[b, l]
-            for i in range(y.size):
-                cost = fma(y[i], points[b, i, l], cost)
+            cost = fma(b, points[block, 1, l], fma(a, points[block, 0, l], squares[block, l]))
             better = cost < least[l]
             least[l] = select(better, cost, least[l])
-            at[l] = select(better, I32(b), at[l])
+            at[l] = select(better, I32(block), at[l])
+
+
+@disjoint_kernel
+def _scan_four(points: Floats, squares: Floats, first: Int, last: Int, y: Floats, least: Floats, at: Ints) -> None:
+    a, b, c, d = y[0], y[1], y[2], y[3]
+    for block in range(first, last):
+        for l in range(LANES):
+            cost = fma(b, points[block, 1, l], fma(a, points[block, 0, l], squares[block, l]))
+            cost = fma(d, points[block, 3, l], fma(c, points[block, 2, l], cost))
+            better = cost < least[l]
+            least[l] = select(better, cost, least[l])
+            at[l] = select(better, I32(block), at[l])
+
+
+@disjoint_kernel
+def _scan_eight(points: Floats, squares: Floats, first: Int, last: Int, y: Floats, least: Floats, at: Ints) -> None:
+    a, b, c, d, e, f, g, h = y[0], y[1], y[2], y[3], y[4], y[5], y[6], y[7]
+    for block in range(first, last):
+        for l in range(LANES):
+            cost = fma(b, points[block, 1, l], fma(a, points[block, 0, l], squares[block, l]))
+            cost = fma(d, points[block, 3, l], fma(c, points[block, 2, l], cost))
+            cost = fma(f, points[block, 5, l], fma(e, points[block, 4, l], cost))
+            cost = fma(h, points[block, 7, l], fma(g, points[block, 6, l], cost))
+            better = cost < least[l]
+            least[l] = select(better, cost, least[l])
+            at[l] = select(better, I32(block), at[l])
 
 
 @kernel
@@ -210,7 +235,12 @@ def _try_cells(
         least[:], at[:] = INF, I32(-1)
         for v in range(1 << reach):
             cell = book * CELLS + visits[v]
-            _scan(points, squares, starts[cell], starts[cell + 1], of, least, at)
+            if size == 2:
+                _scan_two(points, squares, starts[cell], starts[cell + 1], of, least, at)
+            elif size == 4:
+                _scan_four(points, squares, starts[cell], starts[cell + 1], of, least, at)
+            else:
+                _scan_eight(points, squares, starts[cell], starts[cell + 1], of, least, at)
         best, number = INF, I32(0)
         for l in range(LANES):
             if least[l] < best:

@@ -86,6 +86,9 @@ def _cells(data: bytes, size: int, books: int) -> Cells:
             numbers.append(named.reshape(count, LANES))
             starts.append(starts[-1] + count)
     made: Cells = _read_only(
-        np.ascontiguousarray(np.concatenate(blocks)), np.concatenate(numbers), np.array(starts, np.int64), bounds
+        np.ascontiguousarray(np.concatenate(blocks)),
+        np.concatenate(numbers),
+        np.array(starts, np.int64),
+        bounds,
     )
     return made

@@ -233,7 +233,9 @@ class _Points(Chosen):
 
     def store(self, out: ByteArray, rounds: int) -> None:
         units = np.argsort(self._factor.columns[:: self._unit])
-        parts = (units[:, None] * (self._unit // self._size) + np.arange(self._unit // self._size)).reshape(-1)
+        parts = (units[:, None] * (self._unit // self._size) + np.arange(self._unit // self._size)).reshape(
+            -1
+        )
         self._choices, self._signs = self._choices[parts], self._signs[units]
         self._q = self._q[self._places]
         if rounds:

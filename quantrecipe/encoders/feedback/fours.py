@@ -15,7 +15,7 @@ import numpy as np
 
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import select
-from quantrecipe.core.scalars import F32, INF, ONE, U8, ZERO, Bytes, Float, Floats, Int, Ints
+from quantrecipe.core.scalars import INF, U8, ZERO, Bytes, Float, Floats, Int, Ints
 from quantrecipe.encoders.feedback.descent import BLOCK, new_changes, note, take_all
 from quantrecipe.encoders.feedback.points import gain, invert
 from quantrecipe.encoders.feedback.products import add_down, fma, where
@@ -127,7 +127,11 @@ def round_fours(
       minus that
     """
     b, n = w.shape
-    n4, room, tried = np.zeros((FOUR, FOUR), np.float32), np.empty((15, n), np.float32), np.empty((5, n), np.uint8)
+    n4, room, tried = (
+        np.zeros((FOUR, FOUR), np.float32),
+        np.empty((15, n), np.float32),
+        np.empty((5, n), np.uint8),
+    )
     for start in range(0, b, FOUR):
         end, g = start + FOUR, groups[start // FOUR]
         for i in range(FOUR):
@@ -151,13 +155,13 @@ def _factor(g: Floats, unit: Floats, d: Floats) -> None:
     """g (4, 4) = N D Nᵀ, N being upper triangular with ones on its diagonal."""
     for j in range(FOUR - 1, -1, -1):
         total = g[j, j]
-        for l in range(j + 1, FOUR):
-            total = fma(-unit[j, l] * unit[j, l], d[l], total)
+        for later in range(j + 1, FOUR):
+            total = fma(-unit[j, later] * unit[j, later], d[later], total)
         d[j] = total
         for i in range(j):
             total = g[i, j]
-            for l in range(j + 1, FOUR):
-                total = fma(-unit[i, l] * unit[j, l], d[l], total)
+            for later in range(j + 1, FOUR):
+                total = fma(-unit[i, later] * unit[j, later], d[later], total)
             unit[i, j] = total / d[j]
 
 
@@ -183,7 +187,11 @@ def descend_fours(
     )  # fmt: skip
     n4, d = np.zeros((FOUR, FOUR), np.float32), np.ones(FOUR, np.float32)
     slopes, x, was, now, away = np.empty((5, FOUR, n), np.float32)
-    room, tried, taken = np.empty((15, n), np.float32), np.empty((5, n), np.uint8), np.empty((FOUR, n), np.uint8)
+    room, tried, taken = (
+        np.empty((15, n), np.float32),
+        np.empty((5, n), np.uint8),
+        np.empty((FOUR, n), np.uint8),
+    )
     gains, changes, changed = np.empty(n, np.float32), new_changes(n), 0
     together = BLOCK // group * group
     for first in range(0, k, together):
@@ -207,7 +215,20 @@ def descend_fours(
                     for j in range(FOUR):
                         _add(inverse[i, j], slopes[j], x[i])
                 _choose(
-                    n4, d, x, x, scales[its], offsets[its], shifts[its], values, halfway, own, room, tried, taken, now
+                    n4,
+                    d,
+                    x,
+                    x,
+                    scales[its],
+                    offsets[its],
+                    shifts[its],
+                    values,
+                    halfway,
+                    own,
+                    room,
+                    tried,
+                    taken,
+                    now,
                 )
                 for i in range(FOUR):
                     _leave(was[i], now[i], away[i])

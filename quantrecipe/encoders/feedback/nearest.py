@@ -1,11 +1,13 @@
 """The nearest point to each of many wishes: all points are tried, or those of the cells around it (see `cells.py`).
 
 A unit of columns is one choice, or a few: points with signs of their own stand alone, and others are chosen for eight
-columns, since signs are stored by eights. To miss x by e costs e G eᵀ. In units of the scale, t = x / scale - shift, the
-nearest point is the p with the least
+columns, since signs are stored by eights. To miss x by e costs e G eᵀ. In units of the scale, t = x / scale - shift,
+the nearest point is the p with the least
 
-    p G pᵀ - 2 (G t) · p        of points that are signed
-    Σ v_i p_i² - 2 Σ v_i |t_i| p_i,  v = diag(G)        of others, as importance does in ggml's search; signs are those of t
+    p G pᵀ - 2 (G t) · p                of points that are signed
+    Σ v_i p_i² - 2 Σ v_i |t_i| p_i      of others, v being the diagonal of G
+
+So of others only the diagonal counts, as importance does in ggml's search, and signs are those of t.
 
 Where an even number of signs is stored, and t has an odd one, the weight that it costs least is taken with the other
 sign.
@@ -18,7 +20,7 @@ import numpy as np
 from quantrecipe.core.bits import place
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import select
-from quantrecipe.core.scalars import F32, I32, INF, TWO, U8, ZERO, Bytes, Float, Floats, Int, Ints, Tables
+from quantrecipe.core.scalars import I32, INF, TWO, U8, ZERO, Bytes, Float, Floats, Int, Ints, Tables
 from quantrecipe.encoders.feedback.cells import CELLS, LANES
 from quantrecipe.encoders.feedback.products import fma
 
@@ -34,7 +36,15 @@ CELLS_OF = (
 
 @disjoint_kernel
 def _wish(
-    i: Int, x: Floats, scale: Floats, v: Float, t: Floats, signs: Bytes, odd: Bytes, least: Floats, least_at: Ints
+    i: Int,
+    x: Floats,
+    scale: Floats,
+    v: Float,
+    t: Floats,
+    signs: Bytes,
+    odd: Bytes,
+    least: Floats,
+    least_at: Ints,
 ) -> None:
     """Weight i of an eight: t = |x| / scale, its sign, and whether it is the one whose sign costs least so far."""
     for r in range(x.size):
@@ -108,7 +118,9 @@ def _try_eight(p: Int, even: Float, of: Floats, y: Floats, least: Floats, found:
 
 
 @kernel
-def _try_all(g: Floats, begin: Int, points: Floats, signed: Int, y: Floats, least: Floats, found: Ints) -> None:
+def _try_all(
+    g: Floats, begin: Int, points: Floats, signed: Int, y: Floats, least: Floats, found: Ints
+) -> None:
     """The nearest of all points, for the weights from `begin` of the unit on; y: what they want, times G."""
     size, of = points.shape[1], np.empty(EIGHT, np.float32)
     least[:], found[:] = INF, I32(0)
@@ -133,55 +145,61 @@ def _squares(g: Floats, begin: Int, points: Floats, numbers: Ints, signed: Int, 
     """p G pᵀ of each point; infinite for what is none."""
     size = points.shape[1]
     for b in range(points.shape[0]):
-        for l in range(LANES):
-            squares[b, l] = select(numbers[b, l] >= I32(0), ZERO, INF)
+        for lane in range(LANES):
+            squares[b, lane] = select(numbers[b, lane] >= I32(0), ZERO, INF)
         for i in range(size):
             v = g[begin + i, begin + i]
-            for l in range(LANES):
-                squares[b, l] = fma(v * points[b, i, l], points[b, i, l], squares[b, l])
+            for lane in range(LANES):
+                squares[b, lane] = fma(v * points[b, i, lane], points[b, i, lane], squares[b, lane])
             if signed:
                 for j in range(i):
                     h = TWO * g[begin + i, begin + j]
-                    for l in range(LANES):
-                        squares[b, l] = fma(h * points[b, i, l], points[b, j, l], squares[b, l])
+                    for lane in range(LANES):
+                        squares[b, lane] = fma(h * points[b, i, lane], points[b, j, lane], squares[b, lane])
 
 
 @disjoint_kernel
-def _scan_two(points: Floats, squares: Floats, first: Int, last: Int, y: Floats, least: Floats, at: Ints) -> None:
+def _scan_two(
+    points: Floats, squares: Floats, first: Int, last: Int, y: Floats, least: Floats, at: Ints
+) -> None:
     """The best of the blocks from first to last in each lane; y: -2 times what a row wants, times G."""
     a, b = y[0], y[1]
     for block in range(first, last):
-        for l in range(LANES):
-            cost = fma(b, points[block, 1, l], fma(a, points[block, 0, l], squares[block, l]))
-            better = cost < least[l]
-            least[l] = select(better, cost, least[l])
-            at[l] = select(better, I32(block), at[l])
+        for lane in range(LANES):
+            cost = fma(b, points[block, 1, lane], fma(a, points[block, 0, lane], squares[block, lane]))
+            better = cost < least[lane]
+            least[lane] = select(better, cost, least[lane])
+            at[lane] = select(better, I32(block), at[lane])
 
 
 @disjoint_kernel
-def _scan_four(points: Floats, squares: Floats, first: Int, last: Int, y: Floats, least: Floats, at: Ints) -> None:
+def _scan_four(
+    points: Floats, squares: Floats, first: Int, last: Int, y: Floats, least: Floats, at: Ints
+) -> None:
     a, b, c, d = y[0], y[1], y[2], y[3]
     for block in range(first, last):
-        for l in range(LANES):
-            cost = fma(b, points[block, 1, l], fma(a, points[block, 0, l], squares[block, l]))
-            cost = fma(d, points[block, 3, l], fma(c, points[block, 2, l], cost))
-            better = cost < least[l]
-            least[l] = select(better, cost, least[l])
-            at[l] = select(better, I32(block), at[l])
+        for lane in range(LANES):
+            cost = fma(b, points[block, 1, lane], fma(a, points[block, 0, lane], squares[block, lane]))
+            cost = fma(d, points[block, 3, lane], fma(c, points[block, 2, lane], cost))
+            better = cost < least[lane]
+            least[lane] = select(better, cost, least[lane])
+            at[lane] = select(better, I32(block), at[lane])
 
 
 @disjoint_kernel
-def _scan_eight(points: Floats, squares: Floats, first: Int, last: Int, y: Floats, least: Floats, at: Ints) -> None:
+def _scan_eight(
+    points: Floats, squares: Floats, first: Int, last: Int, y: Floats, least: Floats, at: Ints
+) -> None:
     a, b, c, d, e, f, g, h = y[0], y[1], y[2], y[3], y[4], y[5], y[6], y[7]
     for block in range(first, last):
-        for l in range(LANES):
-            cost = fma(b, points[block, 1, l], fma(a, points[block, 0, l], squares[block, l]))
-            cost = fma(d, points[block, 3, l], fma(c, points[block, 2, l], cost))
-            cost = fma(f, points[block, 5, l], fma(e, points[block, 4, l], cost))
-            cost = fma(h, points[block, 7, l], fma(g, points[block, 6, l], cost))
-            better = cost < least[l]
-            least[l] = select(better, cost, least[l])
-            at[l] = select(better, I32(block), at[l])
+        for lane in range(LANES):
+            cost = fma(b, points[block, 1, lane], fma(a, points[block, 0, lane], squares[block, lane]))
+            cost = fma(d, points[block, 3, lane], fma(c, points[block, 2, lane], cost))
+            cost = fma(f, points[block, 5, lane], fma(e, points[block, 4, lane], cost))
+            cost = fma(h, points[block, 7, lane], fma(g, points[block, 6, lane], cost))
+            better = cost < least[lane]
+            least[lane] = select(better, cost, least[lane])
+            at[lane] = select(better, I32(block), at[lane])
 
 
 @kernel
@@ -242,9 +260,9 @@ def _try_cells(
             else:
                 _scan_eight(points, squares, starts[cell], starts[cell + 1], of, least, at)
         best, number = INF, I32(0)
-        for l in range(LANES):
-            if least[l] < best:
-                best, number = least[l], numbers[at[l], l]
+        for lane in range(LANES):
+            if least[lane] < best:
+                best, number = least[lane], numbers[at[lane], lane]
         found[r] = number
 
 

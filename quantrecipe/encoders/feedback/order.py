@@ -42,9 +42,7 @@ def kept_together(fmt: QuantFormat) -> Together:
     return block, 1, ()
 
 
-def order_of(
-    diagonal: FloatArray, block: int, unit: int, places: tuple[int, ...] = ()
-) -> NDArray[np.intp]:
+def order_of(diagonal: FloatArray, block: int, unit: int, places: tuple[int, ...] = ()) -> NDArray[np.intp]:
     """The columns in the order of rounding: whole blocks, and whole units in them. Ties keep the order of the matrix.
 
     diagonal: the mean square of each input; block, unit, places: see `Together`
@@ -59,9 +57,7 @@ def order_of(
     return ordered
 
 
-def keeps_together(
-    columns: NDArray[np.intp], block: int, unit: int, places: tuple[int, ...] = ()
-) -> bool:
+def keeps_together(columns: NDArray[np.intp], block: int, unit: int, places: tuple[int, ...] = ()) -> bool:
     """Whether an order leaves these blocks and units whole. Units keep the order of their columns, too."""
     blocks = np.sort(columns.reshape(-1, block or columns.size), axis=1)
     units = np.argsort(_by_units(columns.size, places))[columns].reshape(-1, unit)

@@ -186,11 +186,32 @@ def descend_points(
                 for j in range(together):
                     _add(inverse[i, j], slopes[j], x[i])
             find_nearest(
-                x, g, scales[its], shifts[its], books[its], points, cells, reach, even, signed, room, found, negative
+                x,
+                g,
+                scales[its],
+                shifts[its],
+                books[its],
+                points,
+                cells,
+                reach,
+                even,
+                signed,
+                room,
+                found,
+                negative,
             )
             for i in range(together):
                 _stand(
-                    i, i % size, scales[its], shifts[its], points, books[its], count, found[i // size], negative, x[i]
+                    i,
+                    i % size,
+                    scales[its],
+                    shifts[its],
+                    points,
+                    books[its],
+                    count,
+                    found[i // size],
+                    negative,
+                    x[i],
                 )
                 _leave(x[i], q[start + i], away[i])
             gain(g, slopes, away, gains)

@@ -320,7 +320,8 @@ class PointGrid(ABC):
     group:  how many weights in a row have a scale, and a book, in common; a multiple of 8
     even:   True where of each eight weights an even number is negative
     signed: True where points have signs of their own. No others are stored then
-    books:  how many books of p points there are, one after the other; each group has the points of one of them
+    books:  how many books of p points there are, one after the other; each group has the points of one of them. Of
+            pairs there is one, of at most 4,096
     """
 
     points: FloatArray

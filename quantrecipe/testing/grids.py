@@ -20,6 +20,8 @@ _MOST_VALUES = 256
 """Choices are bytes."""
 _MOST_POINTS = 1 << 16
 """Choices of points are uint16."""
+_MOST_PAIRS = 4096
+"""All pairs are tried."""
 _LONGEST = 256
 """Descent goes over so many columns together, and a four lies in them as a whole."""
 _COMPARED = 1 << 26
@@ -203,6 +205,10 @@ def _check_points(fmt: QuantFormat, grid: PointGrid, seed: int) -> None:
     count = whole // grid.books
     require(1 <= count <= _MOST_POINTS, f"books have 1 to {_MOST_POINTS} points, and these {count}")
     require(
+        size > 2 or whole <= _MOST_PAIRS and grid.books == 1,
+        f"of pairs there are at most {_MOST_PAIRS}, in a book",
+    )
+    require(
         grid.points.dtype == np.float32 and (grid.signed or bool((grid.points >= 0).all())),
         "points are float32, and none is negative where they aren't signed",
     )
@@ -262,9 +268,9 @@ def _check_points(fmt: QuantFormat, grid: PointGrid, seed: int) -> None:
             continue
         # What encode chose, read off what its bytes decode to.
         some = max(_COMPARED // (count * k // size), 1)
-        wanted, wide, added, book = (it[:some] for it in (fmt.decode(kept, k), wide, added, book))
+        wanted, wide, added = (it[:some] for it in (fmt.decode(kept, k), wide, added))
         sizes = (wanted / wide - added if grid.signed else np.abs(wanted / wide)).reshape(-1, size)
-        own, its = np.empty(len(sizes), np.uint16), book.reshape(-1)
+        own, its = np.empty(len(sizes), np.uint16), book[:some].reshape(-1)
         for number, points in enumerate(books.astype(np.float64)):
             squares, mine = np.square(points).sum(axis=1), np.flatnonzero(its == number)
             for part in np.array_split(mine, -(-len(mine) // 64)) if len(mine) else []:

@@ -186,11 +186,11 @@ class _Fours(Chosen):
 
     def _descend(self, rounds: int) -> None:
         found = sorted(self._found, key=lambda it: int(self._factor.columns[it[0]]))
-        parts = [np.concatenate(it) for it in list(zip(*found, strict=True))[1:]]
+        scales, offsets, shifts = (np.concatenate(parts) for parts in list(zip(*found, strict=True))[1:])
         p, fours = self._slopes(self._missed, self._width), np.array(self._grid.fours, np.int64)
         for _ in range(rounds):
             if not descend_fours(
-                self._factor.gram, fours, self._grid.group, p, self._q, *parts,
+                self._factor.gram, fours, self._grid.group, p, self._q, scales, offsets, shifts,
                 self._values, self._halfway, self._own, self._choices,
             ):  # fmt: skip
                 break

@@ -64,7 +64,7 @@ class Feedback(Encoder):
     summary: ClassVar[str] = (
         "each rounding error is made good in later columns, by the Gram matrix of the inputs"
     )
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs_statistics: ClassVar[bool] = True
     option_schema: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {

@@ -159,23 +159,10 @@ def _squares(g: Floats, begin: Int, points: Floats, numbers: Ints, signed: Int, 
 
 
 @disjoint_kernel
-def _scan_two(
-    points: Floats, squares: Floats, first: Int, last: Int, y: Floats, least: Floats, at: Ints
-) -> None:
-    """The best of the blocks from first to last in each lane; y: -2 times what a row wants, times G."""
-    a, b = y[0], y[1]
-    for block in range(first, last):
-        for lane in range(LANES):
-            cost = fma(b, points[block, 1, lane], fma(a, points[block, 0, lane], squares[block, lane]))
-            better = cost < least[lane]
-            least[lane] = select(better, cost, least[lane])
-            at[lane] = select(better, I32(block), at[lane])
-
-
-@disjoint_kernel
 def _scan_four(
     points: Floats, squares: Floats, first: Int, last: Int, y: Floats, least: Floats, at: Ints
 ) -> None:
+    """The best of the blocks from first to last in each lane; y: -2 times what a row wants, times G."""
     a, b, c, d = y[0], y[1], y[2], y[3]
     for block in range(first, last):
         for lane in range(LANES):
@@ -253,9 +240,7 @@ def _try_cells(
         least[:], at[:] = INF, I32(-1)
         for v in range(1 << reach):
             cell = book * CELLS + visits[v]
-            if size == 2:
-                _scan_two(points, squares, starts[cell], starts[cell + 1], of, least, at)
-            elif size == 4:
+            if size == 4:
                 _scan_four(points, squares, starts[cell], starts[cell + 1], of, least, at)
             else:
                 _scan_eight(points, squares, starts[cell], starts[cell + 1], of, least, at)

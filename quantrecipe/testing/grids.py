@@ -205,7 +205,7 @@ def _check_points(fmt: QuantFormat, grid: PointGrid, seed: int) -> None:
     count = whole // grid.books
     require(1 <= count <= _MOST_POINTS, f"books have 1 to {_MOST_POINTS} points, and these {count}")
     require(
-        size > 2 or whole <= _MOST_PAIRS and grid.books == 1,
+        size > 2 or (whole <= _MOST_PAIRS and grid.books == 1),
         f"of pairs there are at most {_MOST_PAIRS}, in a book",
     )
     require(

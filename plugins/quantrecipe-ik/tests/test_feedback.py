@@ -1,4 +1,4 @@
-"""Error feedback in all formats: it makes good most of what is lost, and the bytes don't depend on how rows are split."""
+"""Error feedback in all formats: most of what is lost is made good, and a row's bytes depend on the row alone."""
 
 from __future__ import annotations
 

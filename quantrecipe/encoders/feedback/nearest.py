@@ -24,9 +24,8 @@ from quantrecipe.core.scalars import I32, INF, TWO, U8, ZERO, Bytes, Float, Floa
 from quantrecipe.encoders.feedback.cells import CELLS, LANES
 from quantrecipe.encoders.feedback.products import fma
 
-__all__ = ["CELLS_OF", "EIGHT", "find_nearest", "new_room"]
+__all__ = ["CELLS_OF", "find_nearest", "new_room"]
 
-EIGHT = 8
 CELLS_OF = (
     "Tuple((Array(float32, 3, 'C', True), Array(int32, 2, 'C', True), Array(int64, 1, 'C', True), "
     "Array(float32, 3, 'C', True)))"
@@ -36,16 +35,8 @@ CELLS_OF = (
 
 @disjoint_kernel
 def _wish(
-    i: Int,
-    x: Floats,
-    scale: Floats,
-    v: Float,
-    t: Floats,
-    signs: Bytes,
-    odd: Bytes,
-    least: Floats,
-    least_at: Ints,
-) -> None:
+    i: Int, x: Floats, scale: Floats, v: Float, t: Floats, signs: Bytes, odd: Bytes, least: Floats, least_at: Ints
+) -> None:  # fmt: skip
     """Weight i of an eight: t = |x| / scale, its sign, and whether it is the one whose sign costs least so far."""
     for r in range(x.size):
         y = select(scale[r] != ZERO, x[r] / scale[r], ZERO)
@@ -122,7 +113,8 @@ def _try_all(
     g: Floats, begin: Int, points: Floats, signed: Int, y: Floats, least: Floats, found: Ints
 ) -> None:
     """The nearest of all points, for the weights from `begin` of the unit on; y: what they want, times G."""
-    size, of = points.shape[1], np.empty(EIGHT, np.float32)
+    size = points.shape[1]
+    of = np.empty(size, np.float32)
     least[:], found[:] = INF, I32(0)
     for p in range(points.shape[0]):
         square = ZERO

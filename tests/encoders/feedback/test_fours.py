@@ -58,7 +58,8 @@ def test_the_best_of_the_ways_is_taken() -> None:
     choices, q = np.empty((K, N), np.uint8), np.empty((K, N), np.float32)
     left, missed, columns = np.empty_like(q), np.empty_like(q), np.arange(K)
     round_fours(
-        FACTOR.unit, FACTOR.variances, 0, columns[::4] // GROUP, w.copy(), w, *parts, *sides(), choices, q, left, missed,
+        FACTOR.unit, FACTOR.variances, 0, columns[::4] // GROUP, w.copy(), w, *parts, *sides(), choices, q, left,
+        missed,
     )  # fmt: skip
     assert np.array_equal(q, values_of(choices, parts, columns))
     assert np.array_equal(left, w - q)

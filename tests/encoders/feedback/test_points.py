@@ -98,10 +98,8 @@ def test_the_nearest_point_is_found(name: str, found: float) -> None:
                 made = q[here, r].astype(np.float64) / groups.scales[group, r]
                 away = made - t
                 taken.append(away @ its @ away)
-                if grid.signed:
-                    t = t - groups.shifts[group, r]
-                else:  # with the signs that were chosen
-                    t = t * np.where(np.signbit(made), -1, 1)
+                # Where signs are apart, with those that were chosen.
+                t = t - groups.shifts[group, r] if grid.signed else t * np.where(np.signbit(made), -1, 1)
                 off = books[groups.books[group, r]] - t
                 best.append(np.einsum("pi,ij,pj->p", off, its, off).min())
     same = np.isclose(taken, best, rtol=1e-3)

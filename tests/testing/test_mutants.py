@@ -861,6 +861,20 @@ def test_the_report_names_row_block_and_bits() -> None:
     assert "weight" in said(ReturnsItsBuffer, "repeats") or "byte" in said(ReturnsItsBuffer, "repeats")
 
 
+@pytest.mark.parametrize(
+    ("mutant", "words"),
+    [
+        (FoursLeaveSome, "fours have each place of a group of at most 256 once"),
+        (FoursOfOneKind, "some of the values are odd, and others are even"),
+        (FoursTakeAll, "it should be a FormatError"),
+        (BooksBeyond, "must be uint8 (32, 32), below 2"),
+        (ManyPairs, "of pairs there are at most 4096"),
+    ],
+)
+def test_the_report_says_what_is_wrong_with_a_grid(mutant: type[Right], words: str) -> None:
+    assert words in said(mutant, "grid")
+
+
 def test_a_crash_of_the_plugin_is_a_failure_with_its_place() -> None:
     assert "IndexError" in said(NoRowsFail, "shapes")
     assert "test_mutants.py:" in said(NoRowsFail, "shapes")

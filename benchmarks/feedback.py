@@ -36,6 +36,7 @@ from quantrecipe.calibration.gram import Grams, compute_gram, read_gram
 from quantrecipe.encoders.feedback.descent import slopes
 from quantrecipe.encoders.feedback.encoder import Feedback
 from quantrecipe.encoders.feedback.factor import Factor, factorize
+from quantrecipe.encoders.feedback.order import kept_together, order_of
 from quantrecipe.encoders.feedback.rounding import carry_on
 from quantrecipe.encoders.feedback.rows import PANEL, TOGETHER
 from quantrecipe.encoders.feedback.turning import lanes_of
@@ -208,7 +209,11 @@ def speeds(k: int, types: list[str], damping: float, rounds: list[int]) -> Itera
     }
 
     def encode(encoder: Encoder, fmt: QuantFormat) -> Callable[[], object]:
-        return lambda: encoder.encode(rows, fmt, None, factor)
+        # Columns stay in their own order, where a format's units lie in a row.
+        together, its = kept_together(fmt), factor
+        if together[2]:
+            its = factorize(gram, damping, columns=order_of(gram.diagonal(), *together))
+        return lambda: encoder.encode(rows, fmt, None, its)
 
     def plainly(fmt: QuantFormat) -> Callable[[], object]:
         return lambda: fmt.encode(rows, factor.variances)

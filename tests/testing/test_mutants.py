@@ -662,9 +662,6 @@ class BooksBeyond(Booked):
 
 class BooksChange(Booked):
     class _Points(Booked._Points):  # type: ignore[name-defined]  # a class within a class
-        def scales(self, data: Any, k: int) -> Any:
-            return np.round(super().scales(data, k), 3)
-
         def store(self, data: Any, choices: Any, signs: Any) -> None:
             super().store(data, choices, signs)
             data[:, 0] ^= 1

@@ -143,8 +143,7 @@ class _Values(Chosen):
 class _Fours(Chosen):
     """The same where of each four weights an even number takes odd values.
 
-    values, halfway, own: those of even values, and of odd ones; of the fewer, the last value once more, which nothing
-    comes beyond
+    values, halfway, own: those of even values, and of odd ones; of the fewer, the last one again and again
     """
 
     def __init__(self, fmt: QuantFormat, factor: Factor, n: int, width: int, grid: Grid) -> None:
@@ -157,8 +156,6 @@ class _Fours(Chosen):
         self._own = np.array([np.pad(it, (0, most - len(it)), "edge") for it in sides], np.uint8)
         self._values = values[self._own]
         self._halfway = (self._values[:, :-1] + self._values[:, 1:]) / np.float32(2)
-        for its, numbers in zip(self._halfway, sides, strict=True):
-            its[len(numbers) - 1 :] = np.inf
         self._choices = np.empty((k, width), np.uint8)
         self._missed, self._q = np.empty((k, width), np.float32), np.empty((k, width), np.float32)
         self._found: list[tuple[int, FloatArray, FloatArray, FloatArray]] = []

@@ -20,7 +20,7 @@ from quantrecipe.encoders.feedback.descent import BLOCK, new_changes, note, take
 from quantrecipe.encoders.feedback.points import gain, invert
 from quantrecipe.encoders.feedback.products import add_down, fma, where
 
-__all__ = ["FOUR", "descend_fours", "round_fours"]
+__all__ = ["FOUR", "descend_fours", "factor_four", "round_fours"]
 
 FOUR = 4
 WAYS = 8
@@ -151,7 +151,7 @@ def round_fours(
 
 
 @kernel
-def _factor(g: Floats, unit: Floats, d: Floats) -> None:
+def factor_four(g: Floats, unit: Floats, d: Floats) -> None:
     """g (4, 4) = N D Nᵀ, N being upper triangular with ones on its diagonal."""
     for j in range(FOUR - 1, -1, -1):
         total = g[j, j]
@@ -204,7 +204,7 @@ def descend_fours(
                     for j in range(FOUR):
                         g[i, j] = gram[start + fours[four, i], start + fours[four, j]]
                 invert(g, a, inverse)
-                _factor(g, n4, d)
+                factor_four(g, n4, d)
                 for i in range(FOUR):
                     column = start + fours[four, i]
                     was[i] = q[column]

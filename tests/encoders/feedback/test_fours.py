@@ -13,7 +13,7 @@ from quantrecipe import load_registry
 from quantrecipe.api import Grid, InputStatistics
 from quantrecipe.encoders.feedback.encoder import Feedback
 from quantrecipe.encoders.feedback.factor import factorize
-from quantrecipe.encoders.feedback.fours import descend_fours, round_fours
+from quantrecipe.encoders.feedback.fours import descend_fours, factor_four, round_fours
 from quantrecipe.encoders.feedback.rows import encode_rows
 from quantrecipe.errors import FormatError
 
@@ -86,6 +86,13 @@ def test_the_best_of_the_ways_is_taken() -> None:
         taken = (d[first : first + 4, None] * missed[first : first + 4].astype(np.float64) ** 2).sum(axis=0)
         same.append(np.isclose(taken, best, rtol=1e-3))
     assert np.mean(same) > 0.999
+
+
+def test_a_four_s_part_of_the_matrix_is_factorized() -> None:
+    g, unit, d = GRAM[:4, :4].copy(), np.eye(4, dtype=np.float32), np.ones(4, np.float32)
+    factor_four(g, unit, d)
+    assert np.allclose(unit * d @ unit.T, g, rtol=1e-5)
+    assert (np.tril(unit, -1) == 0).all() and (np.diagonal(unit) == 1).all()
 
 
 def test_rounds_lower_the_loss_until_nothing_changes() -> None:

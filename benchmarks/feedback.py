@@ -7,6 +7,8 @@
     python benchmarks/feedback.py --speed 4096 --types Q4_K IQ4_XS
 
 MODEL is a GGUF of floats. All matrices of its layers get one type, and what lies outside the layers keeps its own.
+llama.cpp doesn't run other programs' types, such as IQ4_KSS: their weights are decoded into an F32 file, so MODEL
+should be F32, too.
 Each option of the encoder, and each folder of statistics, makes a file more; with --stages also each number of stages,
 whose statistics are collected from the calibration text as `refine` does it (with the first damping and number of
 rounds). The difference is that of the means at the same positions, with its standard error. Needs llama.cpp, but
@@ -34,6 +36,7 @@ from quantrecipe.calibration.gram import Grams, compute_gram, read_gram
 from quantrecipe.encoders.feedback.descent import slopes
 from quantrecipe.encoders.feedback.encoder import Feedback
 from quantrecipe.encoders.feedback.factor import Factor, factorize
+from quantrecipe.encoders.feedback.order import kept_together, order_of
 from quantrecipe.encoders.feedback.rounding import carry_on
 from quantrecipe.encoders.feedback.rows import PANEL, TOGETHER
 from quantrecipe.encoders.feedback.turning import lanes_of
@@ -130,7 +133,8 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 plan = plan_of(staged(args, recipe, plan_of, registry, stages) if stages else grams)
                 apply_plan(plan, out, registry=registry, force=True)
                 seconds = time.perf_counter() - started
-                positions = score(out, reference)
+                runs = all(a.format.spec.dialect == "ggml" for a in plan.assignments)
+                positions = score(out if runs else decoded(out, registry), reference)
                 plain = plain or positions
                 figures = summarise(positions)
                 change, error = ratio(positions.divergence, plain.divergence)
@@ -148,6 +152,16 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     "stages": stages, "nbytes": plan.nbytes, "kld_mean": figures.kld_mean, "change": change,
                     "error": error, "kld_999": figures.kld_999, "top1": figures.top1, "seconds": seconds,
                 }  # fmt: skip
+
+
+def decoded(path: Path, registry: Registry) -> Path:
+    """The same weights in F32, beside the file."""
+    recipe = load_recipe_text("quantrecipe: 1\ndefault: F32\n", registry=registry)
+    model, out = open_model(path, registry=registry), path.with_name("decoded.gguf")
+    apply_plan(
+        make_plan(recipe, model, registry=registry, allow_requantize=True), out, registry=registry, force=True
+    )
+    return out
 
 
 def staged(
@@ -195,7 +209,11 @@ def speeds(k: int, types: list[str], damping: float, rounds: list[int]) -> Itera
     }
 
     def encode(encoder: Encoder, fmt: QuantFormat) -> Callable[[], object]:
-        return lambda: encoder.encode(rows, fmt, None, factor)
+        # Columns stay in their own order, where a format's units lie in a row.
+        together, its = kept_together(fmt), factor
+        if together[2]:
+            its = factorize(gram, damping, columns=order_of(gram.diagonal(), *together))
+        return lambda: encoder.encode(rows, fmt, None, its)
 
     def plainly(fmt: QuantFormat) -> Callable[[], object]:
         return lambda: fmt.encode(rows, factor.variances)

@@ -266,6 +266,9 @@ class Grid(ABC):
     are each rounded to float32. Scales and offsets stay what they were, to the bit. Groups may also move the values by
     `shifts`; then it is scale * (value + shift) + offset, and the first sum is rounded too.
 
+    Four weights may save a bit, as in ik_llama.cpp's IQ4_KSS: of each of the `fours`, an even number takes values that
+    are `odd`. Other choices can't be stored.
+
     A format may also let scales be set, so that others can look for them. Where a block is one group, its floats (see
     `FormatSpec.floats`) are the scale and, if there are two, the offset. Where it has several groups, the scale of each
     is the first float times a stored integer, and its offset is minus the second one times another, where each product
@@ -275,10 +278,14 @@ class Grid(ABC):
     group:  how many weights in a row have a scale and an offset in common; divides the format's block
     steps:  the lowest and the highest of the integers of scales; None where `store_steps` isn't offered
     lows:   the same of those of offsets; None where there are none
+    fours:  places within a group: each weight of a group is in one of them. () where weights are free
+    odd:    for each value, whether it is odd; () where weights are free
     """
 
     values: tuple[float, ...]
     group: int
+    fours: tuple[tuple[int, int, int, int], ...] = ()
+    odd: tuple[bool, ...] = ()
     steps: tuple[int, int] | None = None
     lows: tuple[int, int] | None = None
 
@@ -292,7 +299,10 @@ class Grid(ABC):
 
     @abstractmethod
     def store(self, data: ByteArray, choices: ByteArray) -> None:
-        """choices: uint8 (n, k), each below len(values), written to data: uint8 (n, row_bytes(k)), C-contiguous."""
+        """choices: uint8 (n, k), each below len(values), written to data: uint8 (n, row_bytes(k)), C-contiguous.
+
+        FormatError where of one of the `fours` an odd number is odd.
+        """
 
     def store_steps(self, data: ByteArray, steps: NDArray[np.int16], lows: NDArray[np.int16] | None) -> None:
         """steps, lows: int16 (n, k / group), written to data, in which all else stays. lows is None without `lows`."""
@@ -300,21 +310,25 @@ class Grid(ABC):
 
 
 class PointGrid(ABC):
-    """The same where four or eight weights are one choice: the sizes of weights are points, and signs are apart.
+    """The same where two, four or eight weights are one choice: the sizes of weights are points, and signs are apart.
 
     `decode` gives scale * size * sign for each weight, where the product is rounded to float32. Where points are
     `signed`, it is scale * (value + shift), in which the sum is exact.
 
-    points: float32 (p, size): the sizes of 4 or 8 weights, none negative. The choices are the points' numbers
-    group:  how many weights in a row have a scale in common; a multiple of 8
+    points: float32 (books * p, size): the sizes of 2, 4 or 8 weights, none negative. The choices are the points'
+            numbers within their book, so p is at most 65,536
+    group:  how many weights in a row have a scale, and a book, in common; a multiple of 8
     even:   True where of each eight weights an even number is negative
     signed: True where points have signs of their own. No others are stored then
+    books:  how many books of p points there are, one after the other; each group has the points of one of them. Of
+            pairs there is one, of at most 4,096
     """
 
     points: FloatArray
     group: int
     even: bool
     signed: bool = False
+    books: int = 1
 
     @abstractmethod
     def scales(self, data: ByteArray, k: int) -> FloatArray:
@@ -322,6 +336,10 @@ class PointGrid(ABC):
 
     def shifts(self, data: ByteArray, k: int) -> FloatArray | None:
         """Of signed points, what each group adds to their values: float32 (n, k / group). None: nothing."""
+        return None
+
+    def books_of(self, data: ByteArray, k: int) -> ByteArray | None:
+        """Which book each group has: uint8 (n, k / group), which `store` leaves. None: the first."""
         return None
 
     @abstractmethod

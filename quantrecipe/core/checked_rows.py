@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from quantrecipe.api import ByteArray, FloatArray, FormatSpec
+    from quantrecipe.core.kernel_format import GridKernels
 
 __all__ = [
     "check_finite",
@@ -30,6 +31,7 @@ __all__ = [
     "encode_rows",
     "float32_from_float64",
     "grid_scales",
+    "point_books",
     "point_scales",
     "store_choices",
     "store_points",
@@ -118,6 +120,16 @@ def point_scales(
     return scales
 
 
+def point_books(
+    spec: FormatSpec, data: ByteArray, k: int, group: int, kernel: Callable[[Any, Any], None]
+) -> ByteArray:
+    """Which book each group has, as `PointGrid.books_of` promises. `kernel(data, books)`."""
+    _check_bytes(spec, data, k)
+    books = np.empty((len(data), k // group), np.uint8)
+    kernel(np.require(data, np.uint8, ["C", "A"]), books)
+    return books
+
+
 def store_points(
     spec: FormatSpec,
     data: ByteArray,
@@ -142,17 +154,23 @@ def store_points(
     kernel(np.require(choices, np.uint16, ["C", "A"]), np.require(signs, np.uint8, ["C", "A"]), data)
 
 
-def store_choices(
-    spec: FormatSpec, data: ByteArray, choices: ByteArray, values: int, kernel: Callable[[Any, Any], None]
-) -> None:
-    """choices uint8 (n, k), below `values` → data, as `Grid.store` promises. `kernel(choices, data)`."""
+def store_choices(spec: FormatSpec, data: ByteArray, choices: ByteArray, grid: GridKernels) -> None:
+    """choices uint8 (n, k) → data, as `Grid.store` promises."""
     _check_matrix(spec, choices, np.uint8, "choices")
     _check_bytes(spec, data, choices.shape[1])
     _check_out(spec, data, (len(choices), data.shape[1]), np.uint8)
-    largest = int(choices.max(initial=0))
+    largest, values = int(choices.max(initial=0)), len(grid.values)
     if largest >= values:
         raise FormatError(f"{spec.name} has {values} values to choose from, and a choice is {largest}")
-    kernel(np.require(choices, np.uint8, ["C", "A"]), data)
+    if grid.fours:
+        odd = np.array(grid.odd)[choices].reshape(len(choices), -1, grid.group)[..., np.array(grid.fours)]
+        if (uneven := np.argwhere(odd.sum(axis=-1) % 2)).size:
+            row, group, four = uneven[0]
+            raise FormatError(
+                f"{spec.name} stores an even number of odd values in each four: not so in row {row}, "
+                f"group {group}, at the places {grid.fours[four]}"
+            )
+    grid.put(np.require(choices, np.uint8, ["C", "A"]), data)
 
 
 def store_steps(

@@ -41,6 +41,7 @@ __all__ = [
     "GRID_PUT",
     "GRID_SCALES",
     "GRID_STEPS",
+    "POINT_BOOKS",
     "POINT_PUT",
     "POINT_SCALES",
     "Instruction",
@@ -70,6 +71,8 @@ GRID_STEPS = "void(Array(int16, 2, 'C', True), Array(int16, 2, 'C', True), uint8
 """steps and lows int16 (n, k / group), data uint8 (n, row_bytes): store both, leave the rest. lows may be unused."""
 POINT_SCALES = "void(Array(uint8, 2, 'C', True), float32[:,::1])"
 """data uint8 (n, row_bytes), scales float32 (n, k / group): fill the scales."""
+POINT_BOOKS = "void(Array(uint8, 2, 'C', True), uint8[:,::1])"
+"""data uint8 (n, row_bytes), books uint8 (n, k / group): fill the books."""
 POINT_PUT = "void(Array(uint16, 2, 'C', True), Array(uint8, 2, 'C', True), uint8[:,::1])"
 """choices uint16 (n, k / size), signs uint8 (n, k / 8), data uint8 (n, row_bytes): store both, leave the rest."""
 

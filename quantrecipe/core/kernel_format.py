@@ -36,6 +36,8 @@ class GridKernels:
     steps:  the lowest and the highest integer that a group's scale is stored as; None where there are none
     lows:   the same of its offset
     put_steps: (steps, lows, data): int16 (n, k / group) into uint8 (n, row_bytes), in which all else stays
+    fours:  places in a group of weights of which an even number has odd values; () where weights are free
+    odd:    for each value, whether it is odd; () where weights are free
     """
 
     values: tuple[float, ...]
@@ -46,6 +48,8 @@ class GridKernels:
     steps: tuple[int, int] | None = None
     lows: tuple[int, int] | None = None
     put_steps: Callable[[Any, Any, Any], None] | None = None
+    fours: tuple[tuple[int, int, int, int], ...] = ()
+    odd: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +60,8 @@ class PointKernels:
     scales: (data, scales): fill float32 (n, k / group)
     shifts: the same of what is added to signed points; None where nothing is
     put:    (choices, signs, data): uint16 (n, k / size) and uint8 (n, k / 8) into uint8 (n, row_bytes)
+    books:  how many books the points are
+    books_of: (data, books): fill uint8 (n, k / group) with the book of each group; None where there is one
     """
 
     points: Callable[[], NDArray[np.float32]]
@@ -65,6 +71,8 @@ class PointKernels:
     scales: Callable[[Any, Any], None]
     shifts: Callable[[Any, Any], None] | None = None
     put: Callable[[Any, Any, Any], None]
+    books: int = 1
+    books_of: Callable[[Any, Any], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +128,7 @@ class _KernelGrid(Grid):
     def __init__(self, spec: FormatSpec, kernels: GridKernels) -> None:
         self.values, self.group = kernels.values, kernels.group
         self.steps, self.lows = kernels.steps, kernels.lows
+        self.fours, self.odd = kernels.fours, kernels.odd
         self._spec, self._kernels = spec, kernels
 
     def scales(self, data: ByteArray, k: int) -> tuple[FloatArray, FloatArray]:
@@ -133,7 +142,7 @@ class _KernelGrid(Grid):
     def store(self, data: ByteArray, choices: ByteArray) -> None:
         from quantrecipe.core.checked_rows import store_choices
 
-        store_choices(self._spec, data, choices, len(self.values), self._kernels.put)
+        store_choices(self._spec, data, choices, self._kernels)
 
     def store_steps(self, data: ByteArray, steps: NDArray[np.int16], lows: NDArray[np.int16] | None) -> None:
         from quantrecipe.core.checked_rows import store_steps
@@ -151,7 +160,7 @@ class _KernelPoints(PointGrid):
 
     def __init__(self, spec: FormatSpec, kernels: PointKernels) -> None:
         self.points, self.group = kernels.points(), kernels.group
-        self.even, self.signed = kernels.even, kernels.signed
+        self.even, self.signed, self.books = kernels.even, kernels.signed, kernels.books
         self._spec, self._kernels = spec, kernels
 
     def scales(self, data: ByteArray, k: int) -> FloatArray:
@@ -162,10 +171,17 @@ class _KernelPoints(PointGrid):
     def shifts(self, data: ByteArray, k: int) -> FloatArray | None:
         return _shifts(self._spec, self._kernels, data, k)
 
+    def books_of(self, data: ByteArray, k: int) -> ByteArray | None:
+        from quantrecipe.core.checked_rows import point_books
+
+        kernel = self._kernels.books_of
+        return None if kernel is None else point_books(self._spec, data, k, self.group, kernel)
+
     def store(self, data: ByteArray, choices: NDArray[np.uint16], signs: ByteArray) -> None:
         from quantrecipe.core.checked_rows import store_points
 
-        store_points(self._spec, data, choices, signs, self.points.shape, self._kernels.put)
+        count, size = self.points.shape
+        store_points(self._spec, data, choices, signs, (count // self.books, size), self._kernels.put)
 
 
 def _shifts(

@@ -61,13 +61,13 @@ from quantrecipe.testing.encoders import (
 )
 from quantrecipe.testing.facts import check_accepts, check_factor, check_options, check_sizes, check_spec
 from quantrecipe.testing.failure import CheckFailure, same_bytes, same_values
+from quantrecipe.testing.grids import check_grid
 from quantrecipe.testing.plugin import plugin_checks
 from quantrecipe.testing.sample import nasty_importance, nasty_rows, ordinary_rows
 from quantrecipe.testing.speed import Speed, compare
 from quantrecipe.testing.surroundings import check_fallback_ends, check_light_import, check_unique
 from quantrecipe.testing.values import (
     check_error_bound,
-    check_grid,
     check_importance,
     check_nasty_rows,
     check_non_finite,

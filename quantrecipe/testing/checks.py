@@ -10,7 +10,7 @@ from typing import Any
 
 from quantrecipe.api import Encoder, ModelAnalysis, QuantFormat, TensorAnalysis
 from quantrecipe.model.architectures import Architecture
-from quantrecipe.testing import calls, facts, surroundings, values
+from quantrecipe.testing import calls, facts, grids, surroundings, values
 from quantrecipe.testing.analyses import MODEL_CHECKS, TENSOR_CHECKS
 from quantrecipe.testing.architectures import ARCHITECTURE_CHECKS
 from quantrecipe.testing.encoders import ENCODER_CHECKS
@@ -39,7 +39,7 @@ FORMAT_CHECKS: tuple[Callable[[QuantFormat, int], None], ...] = (
     values.check_twice,
     values.check_importance,
     values.check_uniform_importance,
-    values.check_grid,
+    grids.check_grid,
     surroundings.check_light_import,
     surroundings.check_fallback_ends,
     surroundings.check_unique,

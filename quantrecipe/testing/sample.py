@@ -10,7 +10,15 @@ import numpy as np
 if TYPE_CHECKING:
     from quantrecipe.api import FloatArray, QuantFormat
 
-__all__ = ["KINDS", "columns_of", "importance_for", "nasty_importance", "nasty_rows", "ordinary_rows"]
+__all__ = [
+    "KINDS",
+    "columns_of",
+    "distributions",
+    "importance_for",
+    "nasty_importance",
+    "nasty_rows",
+    "ordinary_rows",
+]
 
 Rng = np.random.Generator
 Values = Any
@@ -140,3 +148,15 @@ def nasty_importance(rng: Rng, k: int) -> FloatArray:
         weights = rng.exponential(1.0, k) + (rng.random(k) < 0.02) * 1e4
         weights[: k // 2 // 32 * 32] = 0
     return weights.astype(np.float32)
+
+
+def distributions(fmt: QuantFormat, seed: int) -> list[tuple[str, FloatArray]]:
+    """Rows like those of models, by the name of how their weights are distributed."""
+    rng = np.random.default_rng(seed)
+    k = columns_of(fmt, max(1, 1024 // fmt.spec.block))
+    shape = (32 + -32 % fmt.spec.rows_per_group, k)
+    scale = np.float32(0.02)
+    return [
+        ("Gaussian", rng.standard_normal(shape, np.float32) * scale),
+        ("Laplace", rng.laplace(size=shape).astype(np.float32) * scale),
+    ]

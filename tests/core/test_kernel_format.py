@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import cast
+
 import numpy as np
 import pytest
 
@@ -159,3 +162,61 @@ def test_what_the_kernels_of_points_get_was_checked() -> None:
     with pytest.raises(FormatError, match="in 4 bytes, not in 5"):
         grid.scales(np.zeros((3, 5), np.uint8), 8)
     assert (data == 1).all()
+
+
+class WithFours(WithGrid):
+    kernels = Kernels(
+        encode=fill(1),
+        decode=decode,
+        grid=replace(
+            cast(GridKernels, WithGrid.kernels.grid),
+            group=8,
+            fours=((0, 4, 1, 5), (2, 6, 3, 7)),
+            odd=(False, True),
+        ),
+    )
+
+
+def test_fours_with_an_odd_number_of_odd_values_are_refused() -> None:
+    grid = WithFours().grid
+    assert isinstance(grid, Grid)
+    assert (grid.fours, grid.odd) == (((0, 4, 1, 5), (2, 6, 3, 7)), (False, True))
+    data, choices = WithFours().encode(ROWS), np.zeros((3, 8), np.uint8)
+    choices[1, [2, 4]] = 1
+    with pytest.raises(FormatError, match=r"not so in row 1, group 0, at the places \(0, 4, 1, 5\)"):
+        grid.store(data, choices)
+    assert (data == 1).all()
+    choices[1, [4, 6]] = 0, 1
+    grid.store(data, choices)
+    assert data.tolist() == [[0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]]
+
+
+def take_books(data: np.ndarray, books: np.ndarray) -> None:
+    books[:] = data[:, 3:] - 1
+
+
+class WithBooks(WithPoints):
+    kernels = Kernels(
+        encode=fill(1),
+        decode=decode,
+        grid=replace(
+            cast(PointKernels, WithPoints.kernels.grid),
+            points=lambda: np.ones((6, 4), np.float32),
+            books=2,
+            books_of=take_books,
+        ),
+    )
+
+
+def test_choices_count_within_a_book() -> None:
+    grid = WithBooks().grid
+    assert isinstance(grid, PointGrid)
+    data, signs = WithBooks().encode(ROWS), np.zeros((3, 1), np.uint8)
+    books = grid.books_of(data, 8)
+    assert books is not None
+    assert (books.tolist(), books.dtype, grid.books) == ([[0], [0], [0]], np.uint8, 2)
+    with pytest.raises(FormatError, match="POINTS has 3 points to choose from, and a choice is 3"):
+        grid.store(data, np.full((3, 2), 3, np.uint16), signs)
+    with pytest.raises(FormatError, match="in 4 bytes, not in 5"):
+        grid.books_of(np.zeros((3, 5), np.uint8), 8)
+    assert WithPoints().grid.books_of(data, 8) is None  # type: ignore[union-attr]  # it has a grid of points

@@ -121,13 +121,13 @@ def test_what_was_used_is_recorded(model: Model, grams: Grams) -> None:
     assert said["quantrecipe.encoders"].decode() == [
         '{"name": "feedback", "options": {"by": "mean", "damping": "auto", "rounds": 2}, '
         f'"settled": {{"by": ["column", "column"], "damping": '
-        f'[{predicted_damping(600, 256)}, {predicted_damping(600, 512)}]}}, "version": 2}}'
+        f'[{predicted_damping(600, 256)}, {predicted_damping(600, 512)}]}}, "version": 3}}'
     ]
     assert said["quantrecipe.statistics.digest"].decode() == grams.digest
     harder = EncoderChoice(name="feedback", options={"damping": 0.5})
     exact = planned(recipe(default="Q4_K", encoder=harder), model, grams).metadata
     assert exact["quantrecipe.encoders"].decode() == [
-        '{"name": "feedback", "options": {"by": "mean", "damping": 0.5, "rounds": 2}, "version": 2}'
+        '{"name": "feedback", "options": {"by": "mean", "damping": 0.5, "rounds": 2}, "version": 3}'
     ]
     without = planned(recipe(default="Q4_K"), model, grams).metadata
     ours = {"quantrecipe.encoders", "quantrecipe.statistics.digest", "quantrecipe.encoders.remarked"}

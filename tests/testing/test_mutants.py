@@ -573,6 +573,161 @@ class PointsSigned(Pointed):
     grid = _Points()
 
 
+class Paired(Right):
+    """Pairs with signs of their own."""
+
+    class _Points(PointGrid):
+        points = np.float32([[a, b] for a in (-1, 2, 5) for b in (-3, 1, 4)])
+        group = 32
+        even = False
+        signed = True
+
+        def scales(self, data: Any, k: int) -> Any:
+            return RightGrid().scales(data, k)[0]
+
+        def store(self, data: Any, choices: Any, signs: Any) -> None:
+            integers = self.points[choices].reshape(len(data), -1)
+            RightGrid().store(data, (integers + 127).astype(np.uint8))
+
+    spec = replace(Right.spec, error_bound=0.9)
+    grid: Any = _Points()
+
+    def search(self, x: Any, w: Any) -> tuple[Any, Any]:
+        scale = np.full(x.shape[:2], 0.01, np.float16)
+        wanted = x.reshape(*x.shape[:2], 16, 1, 2) / np.float32(0.01)
+        nearest = np.square(wanted - self.grid.points).sum(axis=4).argmin(axis=3)
+        return scale, self.grid.points[nearest].reshape(x.shape).astype(np.int8)
+
+
+class ManyPairs(Paired):
+    class _Points(Paired._Points):  # type: ignore[name-defined]  # a class within a class
+        points = np.repeat(Paired._Points.points, 500, axis=0)
+
+    grid = _Points()
+
+
+class Booked(Right):
+    """Fours of signed points in two books: the scale's lowest bit says which one a block has."""
+
+    class _Points(PointGrid):
+        points = np.float32(
+            [[a, b, 1, -1] for a in (-1, 2) for b in (-3, 1)] + [[a, 2, -2, 4] for a in (1, 3, 5, 7)]
+        )
+        group = 32
+        even = False
+        signed = True
+        books = 2
+
+        def scales(self, data: Any, k: int) -> Any:
+            return RightGrid().scales(data, k)[0]
+
+        def books_of(self, data: Any, k: int) -> Any:
+            return data.reshape(len(data), -1, 34)[..., 0] & 1
+
+        def store(self, data: Any, choices: Any, signs: Any) -> None:
+            book = np.repeat(Booked._Points().books_of(data, 4 * choices.shape[1]), 8, axis=1)
+            integers = self.points.reshape(2, 4, 4)[book, choices].reshape(len(data), -1)
+            RightGrid().store(data, (integers + 127).astype(np.uint8))
+
+    spec = replace(Right.spec, error_bound=0.9)
+    grid: Any = _Points()
+
+    def search(self, x: Any, w: Any) -> tuple[Any, Any]:
+        scale = np.where(
+            np.arange(x.shape[1]) % 2, np.float16(0.01), np.nextafter(np.float16(0.01), np.float16(1))
+        )
+        scale = np.broadcast_to(scale, x.shape[:2])
+        book = scale.astype(np.float16).view(np.uint16) & 1
+        wanted = x.reshape(*x.shape[:2], 8, 1, 4) / np.float32(0.01)
+        points = self._Points.points.reshape(2, 4, 4)[book]
+        nearest = np.square(wanted - points[:, :, None]).sum(axis=4).argmin(axis=3)
+        return scale, np.take_along_axis(points, nearest[..., None], axis=2).reshape(x.shape).astype(np.int8)
+
+
+class BooksForgotten(Booked):
+    class _Points(Booked._Points):  # type: ignore[name-defined]  # a class within a class
+        def books_of(self, data: Any, k: int) -> Any:
+            return None
+
+    grid = _Points()
+
+
+class BooksBeyond(Booked):
+    class _Points(Booked._Points):  # type: ignore[name-defined]  # a class within a class
+        def books_of(self, data: Any, k: int) -> Any:
+            return super().books_of(data, k) + np.uint8(1)
+
+    grid = _Points()
+
+
+class BooksChange(Booked):
+    class _Points(Booked._Points):  # type: ignore[name-defined]  # a class within a class
+        def store(self, data: Any, choices: Any, signs: Any) -> None:
+            super().store(data, choices, signs)
+            data[:, 0] ^= 1
+
+    grid = _Points()
+
+
+class Tied(Right):
+    """Of each four integers an even number is odd, so that a bit could be saved."""
+
+    class _Grid(RightGrid):
+        fours = tuple((i, i + 8, i + 16, i + 24) for i in range(8))
+        odd = tuple(value % 2 == 1 for value in RightGrid.values)
+
+        def store(self, data: Any, choices: Any) -> None:
+            if (((choices.reshape(-1, 4, 8) + np.uint8(1)) % 2).sum(axis=1) % 2).any():
+                raise FormatError("a four is odd")
+            super().store(data, choices)
+
+    spec = replace(Right.spec, error_bound=0.02)
+    grid: Any = _Grid()
+
+    def search(self, x: Any, w: Any) -> tuple[Any, Any]:
+        scale, codes = super().search(x, w)
+        fours = codes.reshape(*codes.shape[:2], 4, 8)
+        odd = fours.sum(axis=2) % 2
+        fours[:, :, 0] += np.where(fours[:, :, 0] > 0, -odd, odd).astype(np.int8)
+        return scale, codes
+
+
+class FoursTakeAll(Tied):
+    class _Grid(Tied._Grid):  # type: ignore[name-defined]  # a class within a class
+        def store(self, data: Any, choices: Any) -> None:
+            RightGrid().store(data, choices)
+
+    grid = _Grid()
+
+
+class FoursElsewhere(Tied):
+    class _Grid(Tied._Grid):  # type: ignore[name-defined]  # a class within a class
+        fours = tuple((4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3) for i in range(8))
+
+    grid = _Grid()
+
+
+class FoursLeaveSome(Tied):
+    class _Grid(Tied._Grid):  # type: ignore[name-defined]  # a class within a class
+        fours = Tied._Grid.fours[:-1]
+
+    grid = _Grid()
+
+
+class FoursOfOneKind(Tied):
+    class _Grid(Tied._Grid):  # type: ignore[name-defined]  # a class within a class
+        odd = tuple(False for _ in RightGrid.values)
+
+    grid = _Grid()
+
+
+class FoursNotKept(Tied):
+    """What encode made has fours that are odd."""
+
+    def search(self, x: Any, w: Any) -> tuple[Any, Any]:
+        return Right.search(self, x, w)
+
+
 class SaysNothing(Right):
     spec = replace(Right.spec, summary=" ")
 
@@ -584,6 +739,8 @@ class TakesAName(Right):
 class TakesATypeId(Right):
     spec = replace(Right.spec, dialect="ggml", ggml_type=12)
 
+
+RIGHT_GRIDS: list[type[Right]] = [Pointed, Paired, Booked, Tied]
 
 MUTANTS: list[tuple[type[Right], str]] = [
     (WrongRowBytes, "sizes"),
@@ -644,6 +801,15 @@ MUTANTS: list[tuple[type[Right], str]] = [
     (PointsShifted, "grid"),
     (PointsNegative, "grid"),
     (PointsSigned, "grid"),
+    (ManyPairs, "grid"),
+    (BooksForgotten, "grid"),
+    (BooksBeyond, "grid"),
+    (BooksChange, "grid"),
+    (FoursTakeAll, "grid"),
+    (FoursElsewhere, "grid"),
+    (FoursLeaveSome, "grid"),
+    (FoursOfOneKind, "grid"),
+    (FoursNotKept, "grid"),
     (FallsBackToNothing, "fallback_ends"),
     (FallsBackToBlocks, "fallback_ends"),
     (SaysNothing, "spec"),
@@ -658,8 +824,9 @@ def failures(fmt: QuantFormat, seed: int = 0, only: str | None = None) -> dict[s
     return {result.check.name: result.failure for result in results if result.failure}
 
 
-def test_a_right_grid_of_points_passes() -> None:
-    assert failures(Pointed(), only="grid") == {}
+@pytest.mark.parametrize("right", RIGHT_GRIDS, ids=lambda it: it.__name__)
+def test_a_right_grid_passes(right: type[Right]) -> None:
+    assert failures(right(), only="grid") == {}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -674,7 +841,8 @@ def test_every_mutant_is_caught(mutant: type[Right], check: str) -> None:
 
 
 def test_every_mutant_is_in_the_list() -> None:
-    wrong = {*Right.__subclasses__(), *Pointed.__subclasses__()} - {Pointed}
+    wrong = {*Right.__subclasses__(), *(it for right in RIGHT_GRIDS for it in right.__subclasses__())}
+    wrong -= {*RIGHT_GRIDS}
     assert {mutant for mutant, _ in MUTANTS} == wrong
 
 
@@ -688,6 +856,20 @@ def test_the_report_names_row_block_and_bits() -> None:
     )
     assert "in row 1, byte 2 of block 0" in said(DependsOnOrder, "splits")
     assert "weight" in said(ReturnsItsBuffer, "repeats") or "byte" in said(ReturnsItsBuffer, "repeats")
+
+
+@pytest.mark.parametrize(
+    ("mutant", "words"),
+    [
+        (FoursLeaveSome, "fours have each place of a group of at most 256 once"),
+        (FoursOfOneKind, "some of the values are odd, and others are even"),
+        (FoursTakeAll, "it should be a FormatError"),
+        (BooksBeyond, "must be uint8 (32, 32), below 2"),
+        (ManyPairs, "of pairs there are at most 4096"),
+    ],
+)
+def test_the_report_says_what_is_wrong_with_a_grid(mutant: type[Right], words: str) -> None:
+    assert words in said(mutant, "grid")
 
 
 def test_a_crash_of_the_plugin_is_a_failure_with_its_place() -> None:

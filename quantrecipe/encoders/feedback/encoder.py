@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from quantrecipe.api import Encoder, Grid, InputStatistics, PointGrid, QuantFormat
+from quantrecipe.api import Encoder, InputStatistics, QuantFormat
 from quantrecipe.errors import FormatError, ImportanceError
 
 if TYPE_CHECKING:
     from quantrecipe.api import ByteArray, FloatArray
     from quantrecipe.encoders.feedback.factor import Factor
+    from quantrecipe.encoders.feedback.order import Together
 
 __all__ = ["Feedback", "predicted_damping"]
 
@@ -63,7 +64,7 @@ class Feedback(Encoder):
     summary: ClassVar[str] = (
         "each rounding error is made good in later columns, by the Gram matrix of the inputs"
     )
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs_statistics: ClassVar[bool] = True
     option_schema: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {
@@ -96,7 +97,7 @@ class Feedback(Encoder):
         spec = fmt.spec
         if not spec.codec:
             return f"{spec.name} only passes through"
-        if not isinstance(fmt.grid, Grid) and (spec.row_meta_bytes or spec.rows_per_group > 1):
+        if fmt.grid is None and (spec.row_meta_bytes or spec.rows_per_group > 1):
             return f"blocks of {spec.name} can't be encoded one by one, and it has no grid"
         return None
 
@@ -111,12 +112,11 @@ class Feedback(Encoder):
         least = 1.0 if self.options["damping"] != _AUTO else _FEWEST
         return tokens >= least * columns
 
-    def shares(self, fmt: QuantFormat) -> tuple[int, int] | None:
+    def shares(self, fmt: QuantFormat) -> Together | None:
         from quantrecipe.encoders.feedback.order import kept_together
 
-        if fmt.spec.bits_per_weight <= _FEW_BITS and not isinstance(fmt.grid, PointGrid):
-            return None
-        return kept_together(fmt)
+        together = kept_together(fmt)
+        return None if fmt.spec.bits_per_weight <= _FEW_BITS and together[1] == 1 else together
 
     def prepare(
         self, statistics: InputStatistics | None, *, fmt: QuantFormat | None = None, threads: int = 1

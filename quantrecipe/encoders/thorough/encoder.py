@@ -32,6 +32,8 @@ class Thorough(Encoder):
             return f"{spec.name} only passes through"
         if not isinstance(grid, Grid):
             return f"{spec.name} has no grid of values for single weights"
+        if grid.fours:
+            return f"the values that {spec.name} may take depend on each other"
         if spec.row_meta_bytes or spec.rows_per_group > 1:
             return f"blocks of {spec.name} can't be encoded one by one"
         kinds = [it.kind for it in spec.floats]

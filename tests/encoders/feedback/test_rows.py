@@ -138,7 +138,7 @@ def test_what_a_group_adds_to_values_counts(name: str) -> None:
 def naive_points(fmt: Any, w: np.ndarray, factor: Any) -> np.ndarray:
     """Eights in float64: signs of what is best, and the nearest of all points by diag(N D Nᵀ).
 
-    Points with signs of their own are only nearest.
+    Points with signs of their own are the nearest by N D Nᵀ.
     """
     (n, k), block, grid = w.shape, fmt.spec.block, fmt.grid
     unit, d, columns = unit_of(factor), factor.variances.astype(np.float64), factor.columns
@@ -161,7 +161,8 @@ def naive_points(fmt: Any, w: np.ndarray, factor: Any) -> np.ndarray:
         scales, shifts = grid.scales(data, block), grid.shifts(data, block)
         for first in range(start, start + block, 8):
             inner = unit[first : first + 8, first : first + 8]
-            v = np.diagonal(inner * d[first : first + 8] @ inner.T)
+            metric = inner * d[first : first + 8] @ inner.T
+            v = np.diagonal(metric)
             g = columns[first] % block // grid.group
             for r, scale in enumerate(scales[:, g].astype(np.float64)):
                 t = best_of(first, first + 8)[r] / scale
@@ -173,7 +174,9 @@ def naive_points(fmt: Any, w: np.ndarray, factor: Any) -> np.ndarray:
                     size_of[cheapest] *= -1
                 for part in range(0, 8, size):
                     here = slice(part, part + size)
-                    nearest = (v[here] * np.square(size_of[here] - points)).sum(axis=1).argmin()
+                    its = metric[here, here] if grid.signed else np.diag(v[here])
+                    off = size_of[here] - points
+                    nearest = ((off @ its) * off).sum(axis=1).argmin()
                     value = scale * (points[nearest] + shift) * np.where(negative[here], -1, 1)
                     q[r, first + part : first + part + size] = value
     return q[:, np.argsort(columns)]

@@ -123,3 +123,19 @@ def test_what_it_can_t_do_it_says(name: str, reason: str) -> None:
     if fmt.spec.codec:
         with pytest.raises(FormatError, match="the encoder thorough can't encode"):
             Thorough().encode(WEIGHTS, fmt)
+
+
+def test_fours_with_a_bit_less_are_left_alone() -> None:
+    fmt: Any = FORMATS["IQ4_NL"]
+
+    class Even(type(fmt.grid)):  # type: ignore[misc]  # the grid's class, whatever it is
+        fours = tuple((i, i + 8, i + 16, i + 24) for i in range(8))
+
+        def __init__(self) -> None:
+            pass
+
+    class Tied(type(fmt)):  # type: ignore[misc]  # the format's class, whatever it is
+        grid = Even()
+
+    assert Thorough().accepts(fmt) is None
+    assert "depend on each other" in (Thorough().accepts(Tied()) or "")

@@ -15,12 +15,15 @@ ik_llama.cpp: block_iq2_kl, quantize_row_iq2_kl_impl, dequantize_row_iq2_kl. The
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from quantrecipe.core import DECODE, Kernels, kernel
+from quantrecipe.core import DECODE, Kernels, PointKernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.jit import POINT_PUT, POINT_SCALES
 from quantrecipe.core.lanes import LANES, WT, X, find_peaks, first_largest, lane_row, select
-from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
 from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.pairs import PAIRS, code_near, pair_near
@@ -138,6 +141,20 @@ def _best_level(x: Floats, weights: Floats, at: Int, d: Float, level: Int, codes
 
 
 @kernel
+def _put_code(to: Bytes, at: Int, g: Int, i: Int, code: Int) -> None:
+    """The code of pair i of group g, in a super-block whose codes were 0."""
+    to[at + CODES + 16 * (g // 2) + i] |= U8((code & U8(15)) << U8(4 * (g % 2)))
+    to[at + FIFTH + i] |= U8((code >> U8(4)) << U8(g))
+
+
+@kernel
+def _get_scale(source: Bytes, at: Int, g: Int, d: Float) -> Float:
+    low = (source[at + SCALES + g % 4] >> U8(4 * (g // 4))) & U8(15)
+    high = (source[at + UPPER + g // 4] >> U8(2 * (g % 4))) & U8(3)
+    return d * F32(I32(low) + I32(high) * I32(16) - STEPS)
+
+
+@kernel
 def _finish(
     x: Floats, weights: Floats, scales: Floats, counts: Floats, shifted: Int, k: Int, to: Bytes
 ) -> None:
@@ -165,8 +182,7 @@ def _finish(
                 continue
             _round(x, weights, first, inverse(d * F32(level)), codes)
             for i in range(PAIR_COUNT):
-                to[at + CODES + 16 * (g // 2) + i] |= U8((codes[i] & U8(15)) << U8(4 * (g % 2)))
-                to[at + FIFTH + i] |= U8((codes[i] >> U8(4)) << U8(g))
+                _put_code(to, at, g, i, codes[i])
                 p, q = F32(level) * FIRSTS[codes[i]], F32(level) * SECONDS[codes[i]]
                 w, v = weights[first + 2 * i], weights[first + 2 * i + 1]
                 sxl += w * p * x[first + 2 * i] + v * q * x[first + 2 * i + 1]
@@ -185,9 +201,7 @@ def _decode(data: Bytes, rows: Floats) -> None:
         d = get_half(source, start)
         for group in range(k // N):
             at, g = start + D + group // GROUPS * BYTES, group % GROUPS
-            low = (source[at + SCALES + g % 4] >> U8(4 * (g // 4))) & U8(15)
-            high = (source[at + UPPER + g // 4] >> U8(2 * (g % 4))) & U8(3)
-            scale = d * F32(I32(low) + I32(high) * I32(16) - STEPS)
+            scale = _get_scale(source, at, g, d)
             for i in range(PAIR_COUNT):
                 code = (source[at + CODES + 16 * (g // 2) + i] >> U8(4 * (g % 2))) & U8(15)
                 code |= U8(((source[at + FIFTH + i] >> U8(g)) & U8(1)) << U8(4))
@@ -195,4 +209,31 @@ def _decode(data: Bytes, rows: Floats) -> None:
                 x[group * N + 2 * i + 1] = scale * SECONDS[code]
 
 
-KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+@kernel(POINT_SCALES)
+def _scales_of(data: Bytes, scales: Floats) -> None:
+    for row in range(data.shape[0]):
+        d = get_half(data[row], 0)
+        for group in range(scales.shape[1]):
+            scales[row, group] = _get_scale(data[row], D + group // GROUPS * BYTES, group % GROUPS, d)
+
+
+@kernel(POINT_PUT)
+def _put(choices: Ints, signs: Bytes, data: Bytes) -> None:
+    for row in range(data.shape[0]):
+        to = data[row]
+        for group in range(choices.shape[1] // PAIR_COUNT):
+            at, g = D + group // GROUPS * BYTES, group % GROUPS
+            if g == 0:
+                to[at + CODES : at + BYTES] = U8(0)
+            for i in range(PAIR_COUNT):
+                _put_code(to, at, g, i, U8(choices[row, group * PAIR_COUNT + i]))
+
+
+def _pairs() -> np.ndarray[Any, np.dtype[np.float32]]:
+    return PAIRS
+
+
+KERNELS = Kernels(
+    encode=_encode, encode_weighted=_encode_weighted, decode=_decode,
+    grid=PointKernels(points=_pairs, group=N, signed=True, scales=_scales_of, put=_put),
+)  # fmt: skip

@@ -15,8 +15,9 @@ in `core/even_parity.py`.
 from __future__ import annotations
 
 import numpy as np
-from quantrecipe.core import DECODE, Kernels, kernel
+from quantrecipe.core import DECODE, GridKernels, Kernels, kernel
 from quantrecipe.core.bits import place, trips
+from quantrecipe.core.jit import GRID_PUT, GRID_SCALES, POINT_SCALES
 from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
 from quantrecipe_ik.core.encoders import encoders
@@ -36,6 +37,9 @@ BYTES = 128
 D = 4
 GROUPS = SUPERBLOCK // GROUP
 VALUES, SECOND = FOUR_BITS.values, len(FOUR_BITS.plain)
+SHIFT = F32(FOUR_BITS.shifted[0] - FOUR_BITS.plain[0])
+POSITIONS = tuple((2 * i, 16 + 2 * i, 2 * i + 1, 17 + 2 * i) for i in range(FOURS))
+"""What `position` says, outside of kernels."""
 _rival, _rival_shifted = rival_of(FOUR_BITS.plain), rival_of(FOUR_BITS.shifted)
 
 
@@ -67,6 +71,27 @@ def _round(
             off = x[at + i] - dl * VALUES[first + indices[i]]
             error += weights[at + i] * off * off
     return error
+
+
+@kernel
+def _put_word(to: Bytes, at: Int, packed: Int, bit: Int) -> None:
+    """Four indices, the first in the lowest bits, and a bit of what is stored of the group."""
+    # The bits' sums, modulo 2, from the lowest up: what y ^ y >> 1 undoes.
+    packed ^= packed << 1
+    packed ^= packed << 2
+    packed ^= packed << 4
+    packed ^= packed << 8
+    value = ((packed & 0x7FFF) << 1) | bit
+    to[at], to[at + 1] = U8(value & 0xFF), U8(value >> 8)
+
+
+@kernel
+def _get_stored(source: Bytes, at: Int) -> Int:
+    """The scale and the table of the group whose words begin at this byte."""
+    stored = I32(0)
+    for four in range(FOURS):
+        stored |= I32(source[at + 2 * four] & U8(1)) << four
+    return stored
 
 
 @kernel
@@ -103,14 +128,7 @@ def _finish(
                     q = VALUES[other * SECOND + indices[i]] * F32(level)
                     sxl += weights[first + i] * q * x[first + i]
                     sl2 += weights[first + i] * q * q
-                # The bits' sums, modulo 2, from the lowest up: what y ^ y >> 1 undoes.
-                packed ^= packed << 1
-                packed ^= packed << 2
-                packed ^= packed << 4
-                packed ^= packed << 8
-                at = start + D + 2 * (g * FOURS + four)
-                value = ((packed & 0x7FFF) << 1) | ((stored >> four) & 1)
-                to[at], to[at + 1] = U8(value & 0xFF), U8(value >> 8)
+                _put_word(to, start + D + 2 * (g * FOURS + four), packed, (stored >> four) & 1)
         put_float(to, start, RAISED * (sxl / sl2) if sl2 > ZERO else d)
 
 
@@ -124,9 +142,8 @@ def _decode(data: Bytes, rows: Floats) -> None:
         x, start = rows[row], place(row * width)
         d = get_float(source, start)
         for g in range(k // GROUP):
-            at, stored = start + D + 2 * FOURS * g, I32(0)
-            for four in range(FOURS):
-                stored |= I32(source[at + 2 * four] & U8(1)) << four
+            at = start + D + 2 * FOURS * g
+            stored = _get_stored(source, at)
             scale, table = d * F32((stored & 254) - MOST), SECOND * (stored & 1)
             for four in range(FOURS):
                 y = I32(source[at + 2 * four] & U8(254)) | I32(source[at + 2 * four + 1]) << 8
@@ -135,4 +152,37 @@ def _decode(data: Bytes, rows: Floats) -> None:
                     x[g * GROUP + position(four, member)] = scale * VALUES[table + ((y >> (4 * member)) & 15)]
 
 
-KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+@kernel(GRID_SCALES)
+def _scales_of(data: Bytes, scales: Floats, offsets: Floats) -> None:
+    offsets[:] = ZERO
+    for row in range(data.shape[0]):
+        d = get_float(data[row], 0)
+        for g in range(scales.shape[1]):
+            scales[row, g] = d * F32((_get_stored(data[row], D + 2 * FOURS * g) & 254) - MOST)
+
+
+@kernel(POINT_SCALES)
+def _shifts_of(data: Bytes, shifts: Floats) -> None:
+    for row in range(data.shape[0]):
+        for g in range(shifts.shape[1]):
+            shifts[row, g] = SHIFT if _get_stored(data[row], D + 2 * FOURS * g) & 1 else ZERO
+
+
+@kernel(GRID_PUT)
+def _put(choices: Bytes, data: Bytes) -> None:
+    for row in range(data.shape[0]):
+        to = data[row]
+        for g in range(choices.shape[1] // GROUP):
+            for four in range(FOURS):
+                packed, at = I32(0), D + 2 * (g * FOURS + four)
+                for member in range(4):
+                    packed |= I32(choices[row, g * GROUP + position(four, member)]) << (4 * member)
+                _put_word(to, at, packed, I32(to[at] & U8(1)))
+
+
+GRID = GridKernels(
+    values=tuple(map(float, FOUR_BITS.plain)), group=GROUP, scales=_scales_of, shifts=_shifts_of, put=_put,
+    fours=POSITIONS, odd=tuple(bool(index.bit_count() % 2) for index in range(SECOND)),
+)  # fmt: skip
+
+KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode, grid=GRID)

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from quantrecipe.core import DECODE, Kernels, kernel
+from quantrecipe.core import DECODE, Kernels, PointKernels, kernel
 from quantrecipe.core.bits import place
+from quantrecipe.core.jit import POINT_BOOKS, POINT_PUT, POINT_SCALES
 from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Floats, Int, Ints
 
 from quantrecipe_ik.core.scales import get_float
 from quantrecipe_ik.core.trellis.blocks import BLOCK, BLOCKS
 from quantrecipe_ik.core.trellis.encoder import ROW_BYTES, Trellis, encoder
-from quantrecipe_ik.core.trellis.generator import books, coordinate
+from quantrecipe_ik.core.trellis.generator import books, coordinate, points
 from quantrecipe_ik.core.trellis.levels import Levels
 
 __all__ = ["Stored", "nibbles_and_words", "trellis_kernels"]
@@ -87,7 +89,8 @@ def trellis_kernels(what: Trellis, levels: Levels, stored: Stored) -> Kernels:
     def weighted(rows: NDArray[Any], importance: NDArray[Any], out: NDArray[Any]) -> None:
         encode(arrays(), rows, importance, out)
 
-    return Kernels(encode=plain, encode_weighted=weighted, decode=_decoder(what, levels, stored))
+    decode, grid = _decoder(what, levels, stored), _grid(what, levels, stored)
+    return Kernels(encode=plain, encode_weighted=weighted, decode=decode, grid=grid)
 
 
 def _pack(what: Trellis, stored: Stored) -> Callable[..., None]:
@@ -110,6 +113,59 @@ def _pack(what: Trellis, stored: Stored) -> Callable[..., None]:
                     to[at + signs + i] |= U8((U8(1) if negative else U8(0)) << U8(block))
 
     return pack
+
+
+def _grid(what: Trellis, levels: Levels, stored: Stored) -> PointKernels:
+    """The second half of encoding: other points beside the levels and books that are there."""
+    groups, positive, signs, block_bytes = BLOCK // what.size, what.positive, stored.signs, stored.block_bytes
+    put_level, put_index, get_level = stored.put_level, stored.put_index, stored.get_level
+    factor_of, eights = levels.factor, BLOCK // 8
+
+    @kernel(POINT_SCALES)
+    def scales_of(data: Bytes, scales: Floats) -> None:
+        for row in range(data.shape[0]):
+            d = get_float(data[row], 0)
+            for b in range(scales.shape[1]):
+                level, _ = get_level(data[row], ROW_BYTES + b // BLOCKS * block_bytes, b % BLOCKS)
+                scales[row, b] = d * factor_of(level)
+
+    @kernel(POINT_BOOKS)
+    def books_of(data: Bytes, chosen: Bytes) -> None:
+        for row in range(data.shape[0]):
+            for b in range(chosen.shape[1]):
+                _, book = get_level(data[row], ROW_BYTES + b // BLOCKS * block_bytes, b % BLOCKS)
+                chosen[row, b] = U8(book)
+
+    @kernel(POINT_PUT)
+    def put(choices: Ints, negative: Bytes, data: Bytes) -> None:
+        its_levels, its_books = np.empty(BLOCKS, np.int32), np.empty(BLOCKS, np.uint8)
+        for row in range(data.shape[0]):
+            to = data[row]
+            for first in range(0, choices.shape[1] // groups, BLOCKS):
+                at = ROW_BYTES + first // BLOCKS * block_bytes
+                for block in range(BLOCKS):
+                    level, book = get_level(to, at, block)
+                    its_levels[block], its_books[block] = level, U8(book)
+                to[at : at + block_bytes] = U8(0)
+                for block in range(BLOCKS):
+                    put_level(to, at, block, its_levels[block], its_books[block])
+                    for g in range(groups):
+                        put_index(to, at, block, g, I32(choices[row, (first + block) * groups + g]))
+                    if positive:
+                        for i in range(BLOCK):
+                            bit = (negative[row, (first + block) * eights + i // 8] >> U8(i % 8)) & U8(1)
+                            to[at + signs + i] |= U8(bit << U8(block))
+
+    @cache
+    def all_points() -> NDArray[np.float32]:
+        made = [points(what.count, what.size, offset=it, positive=positive) for it in what.offsets]
+        return np.concatenate(made)
+
+    count = len(what.offsets)
+    return PointKernels(
+        points=all_points, group=BLOCK, signed=not positive, scales=scales_of, put=put,
+        books=count, books_of=books_of if count > 1 else None,
+    )  # fmt: skip
 
 
 def _decoder(what: Trellis, levels: Levels, stored: Stored) -> Callable[[Any, Any], None]:

@@ -22,6 +22,8 @@ SECTIONS = {
         "apply": "Quantize a model as a recipe says.",
         "plan": "Show what a recipe would do to a model, to the byte.",
         "refine": "Quantize in stages, each behind what the others have lost.",
+        "release": "Make the files of a release, measure them, write their card.",
+        "publish": "Bring a release to the Hugging Face hub.",
         "store": "Look after a store of encoded tensors, which apply takes from.",
     },
     "Review recipes": {

@@ -43,7 +43,7 @@ from quantrecipe.speed.profile import Place, Profile
 from quantrecipe.speed.verdicts import slow_types
 from quantrecipe.targets.targets import DEVICES, load_targets
 
-__all__ = ["Advice", "Room", "Where", "advise"]
+__all__ = ["Advice", "Room", "Where", "advise", "lay_out"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +133,25 @@ def advise(
         left_out=MappingProxyType(left_out),
         speeds=speeds or {},
     )
+
+
+def lay_out(
+    plans: Mapping[str, Plan],
+    model: Model,
+    registry: Registry,
+    room: Room,
+    settings: Settings,
+    *,
+    losses: Mapping[str, float],
+) -> tuple[Option, ...]:
+    """Files that were planned, by name, as options on a machine; the smallest first.
+
+    losses: mean KL divergences as they were measured; of what has none, the estimate counts
+    """
+    advisor = _Advisor(model, registry, Runs(model, room), settings, None, None, Where(), {})
+    options = [advisor.option(name, name, plan, needs_imatrix=False) for name, plan in plans.items()]
+    options = [replace(it, loss=losses.get(it.name, it.loss)) for it in options]
+    return tuple(sorted(options, key=lambda option: (option.nbytes, option.name)))
 
 
 class _Advisor:

@@ -1,0 +1,85 @@
+"""The importance matrix of a release: taken from a file, or computed from texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quantrecipe.calibration import CalibrationSettings
+from quantrecipe.cli.imatrix.calibrating import Calibrating
+from quantrecipe.cli.imatrix.output import write_encoded
+from quantrecipe.cli.release.job import Job, MatrixMade
+from quantrecipe.cli.release.unquantized_file import unquantized_file
+from quantrecipe.errors import OutputError
+from quantrecipe.release.checksums import hash_file
+from quantrecipe.release.record import key_of, state_of
+from quantrecipe.whole_file import whole_file
+
+__all__ = ["matrix_of"]
+
+_STEP = "matrix"
+_PIECE = 1 << 22
+
+
+def matrix_of(job: Job) -> MatrixMade | None:
+    """The matrix in the folder, made now where it isn't there; None where the release has none."""
+    wish = job.release.imatrix
+    if wish is None:
+        return None
+    if wish.file is not None:
+        key, suffix = (
+            key_of(file=hash_file(wish.file)),
+            wish.file.suffix if wish.file.suffix == ".dat" else ".gguf",
+        )
+    else:
+        key = key_of(
+            model=job.model_key,
+            texts=[(domain.name, domain.weight, domain.digest) for domain in job.domains],
+            contexts=wish.contexts,
+            chunks=wish.chunks,
+        )
+        suffix = ".gguf"
+    path = job.folder / f"{job.name}.imatrix{suffix}"
+    if (done := job.record.result(_STEP, key)) is not None and done["state"] == _state(path):
+        job.say(f"importance matrix: {path.name} is there")
+        return MatrixMade(path=path.name, sha256=done["sha256"])
+    if path.exists() and not job.force and not job.record.knows(_STEP):
+        raise OutputError(f"{path} exists, and isn't of this release", "move it away, or say --force")
+    if wish.file is not None:
+        _copy(wish.file, path)
+    else:
+        _compute(job, path)
+    sha256 = hash_file(path)
+    job.record.put(_STEP, key, {"sha256": sha256, "state": _state(path)})
+    return MatrixMade(path=path.name, sha256=sha256)
+
+
+def _state(path: Path) -> list[int] | None:
+    found = state_of(path)
+    return None if found is None else [found.nbytes, found.mtime_ns]
+
+
+def _copy(source: Path, path: Path) -> None:
+    try:
+        with source.open("rb") as taken, whole_file(path) as file:
+            while piece := taken.read(_PIECE):
+                file.write(piece)
+    except OSError as error:
+        raise OutputError(f"can't be copied to {path}: {error.strerror or error}", file=source) from error
+
+
+def _compute(job: Job, path: Path) -> None:
+    wish = job.release.imatrix
+    if wish is None:
+        raise AssertionError("asked for by the release")
+    settings = CalibrationSettings(contexts=wish.contexts, chunks=wish.chunks)
+    run = Calibrating(job.ctx, job.model, job.registry, path, settings)
+    run.spare(job.domains)
+    with run.alone():
+        run.caution(job.domains, job.measured_on)
+        unquantized = unquantized_file(job)
+        job.say(f"importance matrix: computing {path.name}")
+        with run.resumable():
+            computed = run.compute(unquantized, job.domains, **job.running)
+            write_encoded(path, computed.measurement, "gguf", True)
+            computed.done()
+    run.report(computed)

@@ -27,7 +27,7 @@ def repo_problem(repo: str) -> str:
         return "is no OWNER/NAME"
     for part in (owner, name):
         if not _PART.fullmatch(part):
-            return f"has {part!r} in it, and the hub takes letters, digits, `-`, `_` and `.` only, not `-` or `.` at the ends"
+            return f"has {part!r} in it: the hub takes letters, digits, and within a name `-`, `_` and `.`"
         if len(part) > _LONGEST_REPO:
             return f"is longer than the {_LONGEST_REPO} characters that the hub allows"
     if "--" in repo or ".." in repo:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from quantrecipe import __version__
+from quantrecipe.cli.imatrix.calibrating import OVERLAP
 from quantrecipe.cli.release.charts import CHARTS
 from quantrecipe.cli.release.front_matter import Origin
 from quantrecipe.cli.release.job import Item, Job, Made, MatrixMade, Measured
@@ -18,6 +19,7 @@ from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.memory.footprint import Way
 from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.release.checksums import SUMS
+from quantrecipe.texts import overlap
 from quantrecipe.units import memory_text, tokens_text
 
 __all__ = ["Facts", "card_body", "lock_path", "modelfile_path", "recipe_path"]
@@ -135,7 +137,7 @@ def _files(facts: Facts) -> Iterator[str]:
             "": escaped(it.wish.note),
         }
         if (figures := measured.get(it.name)) is not None:
-            cells["KL divergence"] = f"{loss_text(figures[0].kld)} ± {loss_text(figures[0].kld_error)}"
+            cells["KL divergence"] = f"{loss_text(figures[0].kld)} ± {figures[0].kld_error:.1g}"
             cells["same top token"] = f"{100 * figures[0].top1:.1f} %"
         if (memory := uses.memory.get(it.name)) is not None:
             cells["GPU memory"] = bytes_text(memory.total)
@@ -145,6 +147,9 @@ def _files(facts: Facts) -> Iterator[str]:
         rows.append([cells.get(heading, "–") for heading in columns])
     yield markdown_rows(tuple(columns), tuple(columns.values()), rows)  # type: ignore[arg-type]  # kinds of columns
     yield " ".join(_legend(facts))
+    if "spending" in facts.charts:
+        said = "The bytes of each file by the role of its tensors, with their bits per weight"
+        yield f"![{said}]({CHARTS['spending']})"
 
 
 def _legend(facts: Facts) -> Iterator[str]:
@@ -164,8 +169,6 @@ def _legend(facts: Facts) -> Iterator[str]:
         )
     if uses.paces:
         yield f"Tokens/s: of answers, as measured on {escaped(uses.machine)}."
-    if "spending" in facts.charts:
-        yield f"\n\n![The bytes of each file by the role of its tensors, with their bits per weight]({CHARTS['spending']})"
 
 
 def _losses(facts: Facts) -> Iterator[str]:
@@ -198,9 +201,25 @@ def _losses(facts: Facts) -> Iterator[str]:
     yield markdown_rows(headings, ["word", *["number"] * (len(headings) - 1)], rows)  # type: ignore[list-item]
     counts = ", ".join(f"{escaped(text)} ({count} chunks)" for text, count in measured.chunks.items())
     yield (
-        f"Measured on {counts} of {measured.n_ctx} tokens, by {escaped(measured.engine)}. No file was calibrated on "
-        "these texts. The figures are those of llama-perplexity --kl-divergence; they are in `measurements.json`."
+        f"Measured on {counts} of {measured.n_ctx} tokens, by {escaped(measured.engine)}. The figures are those of "
+        f"llama-perplexity --kl-divergence; they are in `measurements.json`.{_unseen(facts.job)}"
     )
+
+
+def _unseen(job: Job) -> str:
+    """Whether importance was computed on what is measured on, as far as that is known."""
+    if not job.domains:
+        return ""
+    shared = {
+        held.name: share
+        for held in job.measured_on
+        for domain in job.domains
+        if (share := overlap(domain, held).share) >= OVERLAP
+    }
+    if not shared:
+        return " The importance matrix was computed on other texts."
+    named = " and ".join(f"{share:.0%} of the passages of {escaped(name)}" for name, share in shared.items())
+    return f" The importance matrix was computed on {named}, too: these look better than they are."
 
 
 def _running(facts: Facts) -> Iterator[str]:
@@ -239,7 +258,8 @@ def _made(facts: Facts) -> Iterator[str]:
         "* `recipes/` says which type each tensor gets, and why; `locks/` freezes every plan to the byte."
     )
     yield "\n".join(said)
-    yield "All of it again, or one file, checked against its lock:"
+    texts = " (this needs the texts that `release.yaml` names)" if job.domains else ""
+    yield f"All of it again{texts}, or one file, checked against its lock:"
     one = facts.ordered[0]
     matrix = f" --imatrix {shlex.quote(facts.matrix.path)}" if _uses(facts, one) and facts.matrix else ""
     lines = [

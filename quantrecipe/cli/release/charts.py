@@ -1,4 +1,4 @@
-"""The charts of a release, as PNG, which the hub's cards show: what a byte buys, and on what each file spends its bytes."""
+"""The charts of a release: what a byte buys, and what each file spends its bytes on. PNGs, which the hub shows."""
 
 from __future__ import annotations
 

@@ -125,6 +125,7 @@ def command(
         gpu_layers=gpu_layers,
         force=force,
         allow_requantize=allow_requantize,
+        quiet=as_json,
     )
     if dry_run:
         _show_dry(job, found_in_it.wanted, as_json=as_json)

@@ -1,4 +1,4 @@
-"""What the files of a release lose, measured by llama.cpp: each file by itself, so that a run that was killed goes on."""
+"""What the files of a release lose, by llama.cpp. Each is measured by itself, so that a run that was killed goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front matter of a model card: what the hub reads of it; what the release doesn't say, the model's metadata does."""
+"""The front matter of a model card, which the hub reads: from the release, else from the model's metadata."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ __all__ = ["Figures", "Item", "Job", "Made", "MatrixMade", "Measured", "Wanted"]
 class Wanted:
     """A file as it is asked for.
 
-    label: what it is called in names: "Q4_K_M", "fit-5GB"
+    label: what the card calls it, its name without the model's: "Q4_K_M", "fit-5GB"
     name:  of the GGUF, without .gguf
     recipe: None for a mix that is still to be found
     """
@@ -136,6 +136,7 @@ class Job:
     domains:  calibration texts, where the matrix is computed
     measured_on, measures: texts to measure on, and whether that is done now
     engine:   llama.cpp; None where nothing needs it, or there is none
+    quiet:    nothing but JSON goes to stdout
     """
 
     ctx: Context
@@ -153,6 +154,7 @@ class Job:
     gpu_layers: int | None = None
     force: bool = False
     allow_requantize: bool = False
+    quiet: bool = False
 
     @property
     def name(self) -> str:

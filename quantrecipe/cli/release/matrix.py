@@ -82,4 +82,5 @@ def _compute(job: Job, path: Path) -> None:
             computed = run.compute(unquantized, job.domains, **job.running)
             write_encoded(path, computed.measurement, "gguf", True)
             computed.done()
-    run.report(computed)
+    if not job.quiet:
+        run.report(computed)

@@ -90,11 +90,13 @@ def _wanted(
 
 
 def _named(release: Release, wish: ReleaseFile, label: str, model: Model, recipe: Recipe | None) -> Wanted:
-    name = wish.name.format(model=release.name or model_stem(model.path), recipe=label)
+    called = release.name or model_stem(model.path)
+    name = wish.name.format(model=called, recipe=label)
     if what := file_name_problem(name):
         remedy = "give the release a `name`, or the file one: name: my-model-Q4.gguf"
         raise RecipeError(f"the file would be called {name!r}, which {what}", remedy)
-    return Wanted(wish=wish, label=label, name=name.removesuffix(".gguf"), recipe=recipe)
+    name = name.removesuffix(".gguf")
+    return Wanted(wish=wish, label=name.removeprefix(called).lstrip("-_.") or name, name=name, recipe=recipe)
 
 
 def _taken_twice(release: Release, found: Sequence[Wanted]) -> Iterator[Problem]:

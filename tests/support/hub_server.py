@@ -49,7 +49,7 @@ class HubServer:
     """files:   by path, of the one repository that there is
     changed: by path, what is sent instead of the content
     trouble: asked before a file is sent, and before anything is written; returns a status to answer with, None, or
-             "die" to send half of it, "drop" to end the connection, "hang" to answer nothing as long as `open` isn't set
+             "die" to send half of it, "drop" to end the connection, "hang" to answer nothing
     ranges:  False: everything is sent as a whole
     exists:  False: the repository is still to be made
     writer:  the token that may write; "" for any
@@ -147,6 +147,7 @@ class HubServer:
 def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # a body would wait for the acknowledgement of its headers
 
         def log_message(self, *_: object) -> None: ...
 

@@ -190,7 +190,7 @@ class Release:
 
 def read_release(path: Path, registry: Registry) -> Release:
     """Read a release.yaml. RecipeError with every problem, or for what is none."""
-    if wrong := misplaced(path, "recipe"):
+    if wrong := misplaced(path, "release"):
         raise RecipeError(*wrong, file=path)
     try:
         data = path.read_bytes()[: MAX_BYTES + 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from quantrecipe import __version__
 from quantrecipe.cli.imatrix.calibrating import OVERLAP
@@ -44,6 +45,7 @@ class Facts:
     items: Sequence[Item]
     made: Mapping[str, Made]
     matrix: MatrixMade | None
+    own_matrices: Mapping[str, MatrixMade]
     measured: Measured
     uses: Uses
     origin: Origin
@@ -137,7 +139,8 @@ def _files(facts: Facts) -> Iterator[str]:
             "": escaped(it.wish.note),
         }
         if (figures := measured.get(it.name)) is not None:
-            cells["KL divergence"] = f"{loss_text(figures[0].kld)} ± {figures[0].kld_error:.1g}"
+            error = format(Decimal(f"{figures[0].kld_error:.1g}"), "f")
+            cells["KL divergence"] = f"{loss_text(figures[0].kld)} ± {error}"
             cells["same top token"] = f"{100 * figures[0].top1:.1f} %"
         if (memory := uses.memory.get(it.name)) is not None:
             cells["GPU memory"] = bytes_text(memory.total)
@@ -255,13 +258,14 @@ def _made(facts: Facts) -> Iterator[str]:
     said.append(f"* Source: {escaped(repo or job.name)}{place}, fingerprint `{fingerprint(job.model)}`.")
     said += [f"* {text}" for text in _matrix(facts)]
     said.append(
-        "* `recipes/` says which type each tensor gets, and why; `locks/` freezes every plan to the byte."
+        "* `recipes/` says which type each tensor gets, and why. `locks/` has every plan, tensor by tensor."
     )
     yield "\n".join(said)
     texts = " (this needs the texts that `release.yaml` names)" if job.domains else ""
-    yield f"All of it again{texts}, or one file, checked against its lock:"
+    yield f"All of it again{texts}, or the tensors of one file, checked against its lock:"
     one = facts.ordered[0]
-    matrix = f" --imatrix {shlex.quote(facts.matrix.path)}" if _uses(facts, one) and facts.matrix else ""
+    used = facts.own_matrices.get(one.name, facts.matrix if _uses(one) else None)
+    matrix = "" if used is None else f" --imatrix {shlex.quote(used.path)}"
     lines = [
         f"pip install quantrecipe=={__version__}",
         f"quantrecipe release {shlex.quote(model)} release.yaml --to .",
@@ -272,21 +276,30 @@ def _made(facts: Facts) -> Iterator[str]:
 
 
 def _matrix(facts: Facts) -> Iterator[str]:
-    if facts.matrix is None:
+    """What importance the files were made with."""
+    shared = facts.matrix
+    without = [it.label for it in facts.ordered if not _uses(it)]
+    but = f" These files use none: {', '.join(map(code, without))}." if without else ""
+    if shared is not None:
+        yield f"Importance matrix: {_link(facts, shared)}.{but}"
+    elif facts.own_matrices:
+        yield f"Importance matrices: each file has its own.{but}"
+    else:
         yield "No importance matrix."
-        return
-    provenance = read_importance(facts.job.folder / facts.matrix.path).provenance
-    texts = ""
-    if provenance is not None and provenance.texts:
-        named = (
-            escaped(text.name) + (f" ({text.tokens:,} tokens)" if text.tokens else "")
-            for text in provenance.texts
-        )
-        texts = f", computed on {', '.join(named)}"
-    without = [it.label for it in facts.ordered if not _uses(facts, it)]
-    but = f" These files don't use it: {', '.join(map(code, without))}." if without else ""
-    yield f"Importance matrix: [{escaped(facts.matrix.path)}]({facts.matrix.path}){texts}.{but}"
+    for it in facts.ordered:
+        if (own := facts.own_matrices.get(it.name)) is not None:
+            yield f"That of {code(it.label)}: {_link(facts, own)}."
 
 
-def _uses(facts: Facts, item: Item) -> bool:
+def _link(facts: Facts, matrix: MatrixMade) -> str:
+    """The matrix, and the texts that it says it was computed on."""
+    link = f"[{escaped(matrix.path)}]({matrix.path})"
+    provenance = read_importance(facts.job.folder / matrix.path).provenance
+    if provenance is None or not provenance.texts:
+        return link
+    named = (escaped(it.name) + (f" ({it.tokens:,} tokens)" if it.tokens else "") for it in provenance.texts)
+    return f"{link}, computed on {', '.join(named)}"
+
+
+def _uses(item: Item) -> bool:
     return any(a.importance for a in item.plan.assignments)

@@ -13,6 +13,7 @@ from quantrecipe.cli.release.card import Facts, card_body, lock_path, modelfile_
 from quantrecipe.cli.release.charts import CHARTS, draw_losses, draw_spending
 from quantrecipe.cli.release.front_matter import front_matter, origin_of
 from quantrecipe.cli.release.job import Item, Job, Made, MatrixMade, Measured
+from quantrecipe.cli.release.matrix import own_matrices
 from quantrecipe.cli.release.modelfile import modelfile_text, why_not_ollama
 from quantrecipe.cli.release.uses import uses_of
 from quantrecipe.errors import OutputError
@@ -55,8 +56,8 @@ def write_documents(
         _write(job.folder / path, data)
     sums = {path: sha256 for it in made.values() for path, sha256 in it.sums.items()}
     sums |= {path: hash_file(job.folder / path) for path in files}
-    if matrix is not None:
-        sums[matrix.path] = matrix.sha256
+    own = own_matrices(job, items, matrix)
+    sums |= {it.path: it.sha256 for it in [*([] if matrix is None else [matrix]), *own.values()]}
     _write(job.folder / SUMS, sums_text(sums).encode())
     origin = origin_of(job.release, job.model)
     facts = Facts(
@@ -64,6 +65,7 @@ def write_documents(
         items=items,
         made=made,
         matrix=matrix,
+        own_matrices=own,
         measured=measured,
         uses=uses,
         origin=origin,
@@ -71,7 +73,7 @@ def write_documents(
         modelfiles=[it.name for it in items if it.name not in refused],
     )
     _tell_left(job, {*sums, SUMS, CARD})
-    front = front_matter(job.release, job.model, origin, imatrix=matrix is not None)
+    front = front_matter(job.release, job.model, origin, imatrix=bool(matrix or own))
     return _write_card(job, front, card_body(facts))
 
 

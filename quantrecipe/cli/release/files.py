@@ -17,6 +17,7 @@ from quantrecipe.cli.planned.plan_table import render_shared_warnings, render_wa
 from quantrecipe.cli.progress import HashBar
 from quantrecipe.cli.release.fitting import fitted_recipe, imatrix_of
 from quantrecipe.cli.release.job import Item, Job, Made, MatrixMade, Wanted
+from quantrecipe.cli.release.prepare import at_line
 from quantrecipe.errors import OutputError, Problem, QuantrecipeError, RecipeError
 from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.output.apply import apply_plans, output_paths
@@ -36,7 +37,7 @@ def planned_items(job: Job, wanted: Sequence[Wanted], matrix: MatrixMade | None)
         try:
             items.append(_planned(job, it, matrix))
         except QuantrecipeError as error:
-            problems += error.at(job.release.file, it.wish.line)
+            problems += at_line(error, job.release, it.wish.line)
     if problems:
         raise RecipeError(problems)
     return items

@@ -12,6 +12,7 @@ __all__ = ["first_release"]
 
 _TEXT = """\
 # yaml-language-server: $schema=release.schema.json
+# `quantrecipe schema --release -o release.schema.json` writes the schema, for completion in editors.
 # A release of {name}. `quantrecipe release MODEL release.yaml --to FOLDER` makes it;
 # `quantrecipe help release` explains every key. Paths are relative to this file.
 release: 1

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from quantrecipe.calibration import CalibrationSettings
 from quantrecipe.cli.imatrix.calibrating import Calibrating
 from quantrecipe.cli.imatrix.output import write_encoded
-from quantrecipe.cli.release.job import Job, MatrixMade
+from quantrecipe.cli.release.job import Item, Job, MatrixMade
 from quantrecipe.cli.release.unquantized_file import unquantized_file
 from quantrecipe.errors import OutputError
 from quantrecipe.release.checksums import hash_file
 from quantrecipe.release.record import key_of, state_of
 from quantrecipe.whole_file import whole_file
 
-__all__ = ["matrix_of"]
+__all__ = ["matrix_of", "own_matrices"]
 
 _STEP = "matrix"
 _PIECE = 1 << 22
@@ -51,6 +52,21 @@ def matrix_of(job: Job) -> MatrixMade | None:
     sha256 = hash_file(path)
     job.record.put(_STEP, key, {"sha256": sha256, "state": _state(path)})
     return MatrixMade(path=path.name, sha256=sha256)
+
+
+def own_matrices(job: Job, items: Sequence[Item], matrix: MatrixMade | None) -> dict[str, MatrixMade]:
+    """By the item's name, the matrices that files have for themselves, copied into the folder."""
+    made = {}
+    for it in items:
+        used = it.plan.importance
+        if used is None or (matrix is not None and used.path == job.folder / matrix.path):
+            continue
+        path = job.folder / f"{it.name}.imatrix{'.dat' if used.path.suffix == '.dat' else '.gguf'}"
+        sha256 = hash_file(used.path)
+        if not (path.exists() and hash_file(path) == sha256):
+            _copy(used.path, path)
+        made[it.name] = MatrixMade(path=path.name, sha256=sha256)
+    return made
 
 
 def _state(path: Path) -> list[int] | None:

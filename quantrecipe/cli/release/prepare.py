@@ -19,7 +19,7 @@ from quantrecipe.release.hub_names import file_name_problem
 from quantrecipe.release.release_file import NO_MATRIX, Release, ReleaseFile
 from quantrecipe.texts import Domain, read_domains
 
-__all__ = ["Prepared", "make_folder", "prepared", "read_texts"]
+__all__ = ["Prepared", "at_line", "make_folder", "prepared", "read_texts"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +70,7 @@ def _wanted_files(ctx: Context, release: Release, model: Model, registry: Regist
         try:
             found += _wanted(ctx, release, wish, model, registry)
         except QuantrecipeError as error:
-            problems += [_at(it, release, wish.line) for it in error.problems]
+            problems += at_line(error, release, wish.line)
     problems += _taken_twice(release, found)
     if problems:
         raise RecipeError(problems)
@@ -114,8 +114,16 @@ def _taken_twice(release: Release, found: Sequence[Wanted]) -> Iterator[Problem]
             )
 
 
+def at_line(error: QuantrecipeError, release: Release, line: int) -> list[Problem]:
+    """The problems of an error at a line of the release; what else is at fault stands in the text."""
+    return [_at(problem, release, line) for problem in error.problems]
+
+
 def _at(problem: Problem, release: Release, line: int) -> Problem:
-    return problem if problem.file is not None else replace(problem, file=release.file, line=line)
+    where = "" if problem.file is None else f"{problem.file}:{f'{problem.line}:' if problem.line else ''} "
+    # What commands take as options are keys here.
+    remedy = problem.remedy.replace("with --imatrix FILE", "with `imatrix:`")
+    return replace(problem, what=f"{where}{problem.what}", remedy=remedy, file=release.file, line=line)
 
 
 def read_texts(release: Release, specs: Sequence[str], line: int) -> tuple[Domain, ...]:
@@ -123,11 +131,7 @@ def read_texts(release: Release, specs: Sequence[str], line: int) -> tuple[Domai
     try:
         return read_domains(specs)
     except QuantrecipeError as error:
-        problems = [
-            replace(it, what=f"{it.file}: {it.what}" if it.file else it.what, file=release.file, line=line)
-            for it in error.problems
-        ]
-        raise RecipeError(problems) from error
+        raise RecipeError(at_line(error, release, line)) from error
 
 
 def make_folder(folder: Path) -> None:

@@ -8,7 +8,7 @@ yardsticks of `check`, and losses are estimates unless a sensitivity file was me
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -136,22 +136,14 @@ def advise(
 
 
 def lay_out(
-    plans: Mapping[str, Plan],
-    model: Model,
-    registry: Registry,
-    room: Room,
-    settings: Settings,
-    *,
-    losses: Mapping[str, float],
-) -> tuple[Option, ...]:
-    """Files that were planned, by name, as options on a machine; the smallest first.
-
-    losses: mean KL divergences as they were measured; of what has none, the estimate counts
-    """
-    advisor = _Advisor(model, registry, Runs(model, room), settings, None, None, Where(), {})
-    options = [advisor.option(name, name, plan, needs_imatrix=False) for name, plan in plans.items()]
-    options = [replace(it, loss=losses.get(it.name, it.loss)) for it in options]
-    return tuple(sorted(options, key=lambda option: (option.nbytes, option.name)))
+    plans: Mapping[str, Plan], model: Model, registry: Registry, rooms: Sequence[Room], settings: Settings
+) -> Iterator[tuple[Option, ...]]:
+    """Files that were planned, by name, as options on each of several machines; the smallest first."""
+    advisor = _Advisor(model, registry, Runs(model, Room(gpu=0, ram=0)), settings, None, None, Where(), {})
+    for room in rooms:
+        advisor.runs = advisor.runs.elsewhere(room)
+        options = [advisor.option(name, name, plan, needs_imatrix=False) for name, plan in plans.items()]
+        yield tuple(sorted(options, key=lambda option: (option.nbytes, option.name)))
 
 
 class _Advisor:

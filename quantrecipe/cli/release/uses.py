@@ -7,7 +7,7 @@ measured; an estimate stands in where nothing was, and the card says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from quantrecipe.cli.planned.speeds import pace_here, speeds_here
 from quantrecipe.cli.release.job import Item, Job, Measured
@@ -15,7 +15,7 @@ from quantrecipe.errors import QuantrecipeError
 from quantrecipe.fit.advise import Room, lay_out
 from quantrecipe.fit.picks import Option, picks_for_uses
 from quantrecipe.memory.device import Settings, reserved
-from quantrecipe.memory.footprint import Runs
+from quantrecipe.memory.footprint import Runs, Way
 from quantrecipe.speed.clock import Pace
 from quantrecipe.tensor import TensorInfo
 
@@ -24,6 +24,7 @@ __all__ = ["Memory", "Take", "Uses", "uses_of"]
 _GIB = 1 << 30
 _CARDS = (4, 6, 8, 10, 12, 16, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
 """GiB of graphics cards, and of several together."""
+_WHOLE: tuple[Way, ...] = ("gpu", "experts beside it")
 _LEAST_RAM = 16 * _GIB
 
 
@@ -48,7 +49,7 @@ class Uses:
     """What the card says of memory and speed.
 
     memory:  by the item's name; empty where the model's caches aren't known
-    takes:   from the smallest card on which something runs whole to the first on which nothing changes any more
+    takes:   from the smallest card on which what is taken runs whole, to the first on which every file does
     paces:   by the item's name, what was measured on this machine; empty where nothing was
     machine: where that was
     settings: context and cache
@@ -67,7 +68,7 @@ def uses_of(job: Job, items: Sequence[Item], measured: Measured) -> Uses:
     """All of it; what can't be known of a model is left out."""
     wish = job.release.memory
     trained = Runs(job.model, Room(gpu=0, ram=0)).trained
-    context = wish.context if trained is None else min(wish.context, trained)
+    context = min(wish.context, trained or wish.context)
     settings = Settings(context=context, kv=wish.kv)
     try:
         memory = {it.name: _memory(it, settings) for it in items}
@@ -103,28 +104,27 @@ def _memory(item: Item, settings: Settings) -> Memory:
 
 
 def _takes(job: Job, items: Sequence[Item], measured: Measured, settings: Settings) -> list[Take]:
-    """A line for each size of card at which another file is taken than at the one before."""
+    """A line for each size of card at which another file is taken than at the one before, or it runs in another way."""
     plans = {it.name: it.plan for it in items}
     losses = {use: _losses(measured, use) for use in ("code", "chat")}
+    rooms = [Room(gpu=size * _GIB, ram=max(_LEAST_RAM, 2 * size * _GIB)) for size in _CARDS]
     takes: list[Take] = []
-    for size in _CARDS:
-        room = Room(gpu=size * _GIB, ram=max(_LEAST_RAM, 2 * size * _GIB))
+    for room, options in zip(rooms, lay_out(plans, job.model, job.registry, rooms, settings), strict=True):
         picks: dict[str, Option] = {}
-        options: Sequence[Option] = ()
         for use, those in losses.items():
-            options = lay_out(plans, job.model, job.registry, room, settings, losses=those)
-            found = {pick.use: pick.option for pick in picks_for_uses(options, settings)}
+            known = [replace(it, loss=those.get(it.name, it.loss)) for it in options]
+            found = {pick.use: pick.option for pick in picks_for_uses(known, settings)}
             picks |= {name: it for name, it in found.items() if (name == "code") == (use == "code")}
-        whole = any(option.way in ("gpu", "experts beside it") for option in options)
-        if picks and whole and (not takes or _names(picks) != _names(takes[-1].picks)):
+        begins = any(option.way in _WHOLE for option in picks.values())
+        if _ways(picks) != _ways(takes[-1].picks) if takes else begins:
             takes.append(Take(card=room.gpu, picks=picks))
-        if options and all(option.way == "gpu" for option in options):
+        if all(option.way == "gpu" for option in options):
             break
     return takes
 
 
-def _names(picks: Mapping[str, Option]) -> list[tuple[str, str]]:
-    return [(use, option.name) for use, option in picks.items()]
+def _ways(picks: Mapping[str, Option]) -> list[tuple[str, str, str]]:
+    return [(use, option.name, option.way) for use, option in picks.items()]
 
 
 def _losses(measured: Measured, use: str) -> dict[str, float]:

@@ -284,6 +284,6 @@ def _refused(repo: str, error: Any) -> OutputError:
 
 def _unreachable(repo: str, error: Exception) -> OutputError:
     return OutputError(
-        f"the hub can't be reached for {repo}: {error or type(error).__name__}",
+        f"the hub can't be reached for {repo}: {str(error).rstrip('.') or type(error).__name__}",
         "check the connection, and run the same command: it goes on",
     )

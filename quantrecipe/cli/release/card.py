@@ -232,7 +232,9 @@ def _running(facts: Facts) -> Iterator[str]:
     context = facts.uses.settings.context
     lines = []
     if job.release.repo:
-        lines.append(f"hf download {job.release.repo} {shlex.quote(file)} --local-dir .")
+        parts = len(facts.made[first.name].sums)
+        which = f"--include '{first.name}-*-of-{parts:05d}.gguf'" if parts > 1 else shlex.quote(file)
+        lines.append(f"hf download {job.release.repo} {which} --local-dir .")
     lines.append(f"llama-server -m {shlex.quote(file)} -c {context}")
     if first.name in facts.modelfiles:
         name = job.name.lower()

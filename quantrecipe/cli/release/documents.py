@@ -22,8 +22,12 @@ from quantrecipe.plan.review.lock import make_lock
 from quantrecipe.plan.review.lock_file import lock_text
 from quantrecipe.release.checksums import SUMS, files_below, hash_file, sums_text
 from quantrecipe.release.kept_card import MergedCard, merge_card
+from quantrecipe.wording import some_of
 
 __all__ = ["CARD", "FIGURES", "RELEASE_FILE", "write_documents"]
+
+_SHOWN = 3
+"""Files that a message names."""
 
 CARD, FIGURES, RELEASE_FILE = "README.md", "measurements.json", "release.yaml"
 
@@ -44,9 +48,11 @@ def write_documents(
         texts[FIGURES] = json.dumps(plain(measured), indent=2) + "\n"
     uses = uses_of(job, items, measured)
     refused = {it.name: why for it in items if (why := why_not_ollama(it, made[it.name]))}
+    for why in dict.fromkeys(refused.values()):
+        names = some_of([f"{name}.gguf" for name, its in refused.items() if its == why], _SHOWN)
+        job.say(f"no Modelfile for {names}: {why}")
     for it in items:
         if it.name in refused:
-            job.say(f"{it.name}.gguf has no Modelfile: {refused[it.name]}")
             continue
         texts[modelfile_path(it)] = modelfile_text(
             made[it.name].first, it.plan.written, context=uses.settings.context

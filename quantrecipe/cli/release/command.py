@@ -97,7 +97,7 @@ def command(
     if folder is None:
         raise click.UsageError("Say with --to in which folder the release is made.")
     from quantrecipe.cli.release.job import Job
-    from quantrecipe.cli.release.prepare import make_folder, prepared
+    from quantrecipe.cli.release.prepare import make_folder, prepared, require_other_folder
     from quantrecipe.errors import OutputError
     from quantrecipe.output.locks import held
     from quantrecipe.release.record import WORK_FOLDER, Record
@@ -105,6 +105,7 @@ def command(
 
     release = read_release(release_path, registry)
     opened = open_model(model, arch=arch, registry=registry)
+    require_other_folder(folder, opened)
     found_in_it = prepared(ctx, release, opened, registry)
     if not dry_run:
         opened.require_weights("plan with it, and give release the model itself")
@@ -114,7 +115,6 @@ def command(
         release=release,
         registry=registry,
         model=opened,
-        given=str(model),
         folder=folder,
         record=Record(folder),
         domains=found_in_it.domains,

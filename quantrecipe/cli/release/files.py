@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from quantrecipe.cli.apply_progress import apply_progress, keep_asked
+from quantrecipe.cli.errors import print_warning
 from quantrecipe.cli.planned.inputs import PlanInputs
 from quantrecipe.cli.planned.plan_table import render_shared_warnings, render_warnings
 from quantrecipe.cli.progress import HashBar
@@ -25,8 +26,12 @@ from quantrecipe.plan.layout import SplitLimits, entries
 from quantrecipe.plan.plan import Plan
 from quantrecipe.release.checksums import hash_file
 from quantrecipe.release.record import key_of, state_of
+from quantrecipe.wording import some_of
 
 __all__ = ["made_files", "planned_items", "step_of"]
+
+_SHOWN = 3
+"""Files that a warning names."""
 
 
 def planned_items(job: Job, wanted: Sequence[Wanted], matrix: MatrixMade | None) -> list[Item]:
@@ -85,7 +90,7 @@ def made_files(job: Job, items: Sequence[Item]) -> dict[str, Made]:
             before = [_state(path) for path in paths[it.name]]
             job.record.put(step_of(it), keys[it.name], {"before": before})
         with apply_progress(job.ctx.err) as progress:
-            apply_plans(
+            results = apply_plans(
                 [(it.plan, job.folder / f"{it.name}.gguf") for it in missing],
                 registry=job.registry,
                 threads=job.threads,
@@ -94,6 +99,10 @@ def made_files(job: Job, items: Sequence[Item]) -> dict[str, Made]:
                 resume=True,
                 keep=keep_asked(job.ctx.err, progress, keep_part=True),
             )
+        if unchecked := results[0].unchecked:
+            named = some_of([path.name for path in unchecked], _SHOWN)
+            what = f"{named}: not held against the hub's hash, since only a part of it was read"
+            print_warning(job.ctx.err, what)
     return {it.name: _hashed(job, it, keys[it.name], paths[it.name]) for it in items}
 
 

@@ -131,7 +131,6 @@ class Measured:
 class Job:
     """One run.
 
-    given:    the model as the command line names it
     folder:   of the release
     domains:  calibration texts, where the matrix is computed
     measured_on, measures: texts to measure on, and whether that is done now
@@ -143,7 +142,6 @@ class Job:
     release: Release
     registry: Registry
     model: Model
-    given: str
     folder: Path
     record: Record
     domains: Sequence[Domain] = ()

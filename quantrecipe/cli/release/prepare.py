@@ -19,7 +19,7 @@ from quantrecipe.release.hub_names import file_name_problem
 from quantrecipe.release.release_file import NO_MATRIX, Release, ReleaseFile
 from quantrecipe.texts import Domain, read_domains
 
-__all__ = ["Prepared", "at_line", "make_folder", "prepared", "read_texts"]
+__all__ = ["Prepared", "at_line", "make_folder", "prepared", "read_texts", "require_other_folder"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +132,12 @@ def read_texts(release: Release, specs: Sequence[str], line: int) -> tuple[Domai
         return read_domains(specs)
     except QuantrecipeError as error:
         raise RecipeError(at_line(error, release, line)) from error
+
+
+def require_other_folder(folder: Path, model: Model) -> None:
+    """OutputError where the release would be made among the model's own files, whose card is somebody else's."""
+    if folder.resolve() in {path.parent.resolve() for path in model.files}:
+        raise OutputError(f"{folder} is the folder of the model", "name another with --to")
 
 
 def make_folder(folder: Path) -> None:

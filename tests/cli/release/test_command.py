@@ -7,16 +7,19 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 from support.fake_graph import tensors as graph_tensors
+from support.imatrix_files import write_gguf_imatrix
 from support.invented_engine import InventedEngine
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.cli.app import app
 from quantrecipe.errors import EvaluationError
 from quantrecipe.gguf.header import read_header
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output import apply as apply_module
 from quantrecipe.release.checksums import check_sums, read_sums
 
@@ -239,10 +242,8 @@ def test_a_run_that_was_killed_before_it_made_anything_does_not_take_old_files(
 ) -> None:
     """An older file of the same size isn't the new one."""
     assert run().exit_code == 0
-    changed_recipe()
-    Path("mine.yaml").write_text(
-        MINE.replace("default: Q8_0", "default: Q8_0\nmetadata: {a.b: x}"), encoding="utf-8"
-    )
+    Path("mine.yaml").write_text(MINE.replace("why: so", "why: no"), encoding="utf-8")
+    before = Path("out/Tiny-CODE.gguf").stat()
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -253,6 +254,8 @@ def test_a_run_that_was_killed_before_it_made_anything_does_not_take_old_files(
     result = run()
     assert result.exit_code == 0, result.output
     assert made_again(result) == 1
+    assert Path("out/Tiny-CODE.gguf").stat().st_size == before.st_size
+    assert Path("out/Tiny-CODE.gguf").stat().st_ino != before.st_ino
 
 
 def test_files_of_somebody_else_stay(invented: InventedEngine) -> None:
@@ -534,6 +537,50 @@ def test_a_first_release_can_be_used_as_it_is(invented: InventedEngine) -> None:
     commented = Path("release.yaml").read_text(encoding="utf-8").replace("# imatrix:", "imatrix:")
     write(commented.replace("calibration/code.txt", "code.txt").replace("calibration/prose.txt", "prose.txt"))
     assert run("--dry-run").exit_code == 0
+
+
+def test_a_matrix_that_is_there_and_one_for_a_single_file(invented: InventedEngine) -> None:
+    """Both are in the folder, so that the files can be made again."""
+    for name in ("shared", "single"):
+        matrix_of("model.gguf", f"{name}.gguf", scale=len(name))
+    write(
+        RELEASE.replace("for code}", "for code, imatrix: single.gguf}").replace("Q4_0", "Q4_K_M")
+        + "imatrix: shared.gguf\n"
+    )
+    Path("mine.yaml").write_text(MINE.replace("Q8_0", "Q4_K"), encoding="utf-8")
+    result = run("--no-measure")
+    assert result.exit_code == 0, result.output
+    assert Path("out/Tiny.imatrix.gguf").read_bytes() == Path("shared.gguf").read_bytes()
+    assert Path("out/Tiny-CODE.imatrix.gguf").read_bytes() == Path("single.gguf").read_bytes()
+    card = Path("out/README.md").read_text(encoding="utf-8")
+    assert "Importance matrix: [Tiny.imatrix.gguf](Tiny.imatrix.gguf)." in card
+    assert "That of `CODE`: [Tiny-CODE.imatrix.gguf](Tiny-CODE.imatrix.gguf)." in card
+    assert {"Tiny.imatrix.gguf", "Tiny-CODE.imatrix.gguf"} <= set(read_sums(Path("out")))
+    again = run("--no-measure")
+    assert made_again(again) == 0
+    assert "importance matrix: Tiny.imatrix.gguf is there" in said(again)
+    matrix_of("model.gguf", "single.gguf", scale=9)
+    assert made_again(run("--no-measure")) == 1
+
+
+def matrix_of(model: str, path: str, *, scale: int) -> None:
+    """A matrix that covers a model's matrices."""
+    write_gguf_imatrix(
+        Path(path),
+        {
+            it.name: (np.arange(1, it.cols + 1, dtype=np.float32)[None] ** (1 / scale), [1.0])
+            for it in open_model(model).tensors
+            if len(it.shape) > 1
+        },
+    )
+
+
+def test_the_model_s_own_folder_is_refused(invented: InventedEngine) -> None:
+    """Its card is somebody else's."""
+    result = CliRunner().invoke(app, ["--no-plugins", "release", "model.gguf", "--to", ".", "--force"])
+    assert result.exit_code == 1
+    assert "is the folder of the model; name another with --to" in said(result)
+    assert not Path("README.md").exists()
 
 
 def test_without_a_folder_or_weights(invented: InventedEngine) -> None:

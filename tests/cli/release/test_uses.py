@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.cli.context import Context
+from quantrecipe.cli.release.card import Facts, card_body
 from quantrecipe.cli.release.charts import draw_losses, draw_spending
 from quantrecipe.cli.release.front_matter import front_matter, origin_of
 from quantrecipe.cli.release.job import Figures, Item, Job, Made, Measured
@@ -27,6 +29,7 @@ from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import load_registry
 from quantrecipe.release.record import Record
 from quantrecipe.release.release_file import Release, parse_release
+from quantrecipe.speed.clock import Pace
 
 REGISTRY = load_registry(plugins=False)
 GIB = 1 << 30
@@ -44,7 +47,6 @@ def job(model: Model, text: str = "") -> Job:
         release=release(text),
         registry=REGISTRY,
         model=model,
-        given="model",
         folder=Path("nowhere"),
         record=Record(Path("nowhere")),
     )
@@ -159,14 +161,47 @@ def test_a_model_whose_caches_cannot_have_the_type(tmp_path: Path) -> None:
     assert uses_of(job(narrow), plans, Measured()).memory
 
 
+def test_speed_where_it_was_measured(model: Model, its: list[Item], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert uses_of(job(model), its, Measured()).paces == {}
+    here = {"gpu": SimpleNamespace(where="a card, all layers")}
+    monkeypatch.setattr("quantrecipe.cli.release.uses.speeds_here", lambda model: here)
+
+    def pace(written: Model, mix: list[tuple[object, int, str]], speeds: object) -> Pace:
+        unknown = any(type_ == "Q3_K" for _, _, type_ in mix)
+        return Pace(token=None if unknown else 1e12 / sum(nbytes for _, nbytes, _ in mix), prompt=None)
+
+    monkeypatch.setattr("quantrecipe.cli.release.uses.pace_here", pace)
+    uses = uses_of(job(model), its, Measured())
+    assert list(uses.paces) == ["m-Q4_K_M", "m-Q5_K_M", "m-Q8_0"]
+    made = {it.name: Made(sums={f"{it.name}.gguf": "0"}) for it in its}
+    facts = Facts(
+        job=job(model),
+        items=its,
+        made=made,
+        matrix=None,
+        own_matrices={},
+        measured=Measured(),
+        uses=uses,
+        origin=("", ""),
+        charts=[],
+        modelfiles=[],
+    )
+    card = card_body(facts)
+    rows = [line for line in card.splitlines() if line.startswith("| [m-")]
+    assert [row.rstrip(" |").rpartition("| ")[2] for row in rows] == [
+        "–",
+        *(f"{uses.paces[name].token:.1f}" for name in ("m-Q4_K_M", "m-Q5_K_M", "m-Q8_0")),
+    ]
+    assert "Tokens/s: of answers, as measured on a card, all layers." in card
+    assert "quantrecipe release MODEL release.yaml --to ." in card
+
+
 def test_charts_are_pictures_and_always_the_same(model: Model, its: list[Item]) -> None:
     found = measured(code=LOSSES, prose=LOSSES)
     losses = draw_losses(its, found, model="$\\frac{1}{0}$ <b>")
     assert losses.startswith(b"\x89PNG")
     assert draw_losses(its, found, model="$\\frac{1}{0}$ <b>") == losses
-    spending = draw_spending(its, model="Qwen")
-    assert spending.startswith(b"\x89PNG")
-    assert draw_spending(list(reversed(its)), model="Qwen") == spending
+    assert draw_spending(its, model="Qwen").startswith(b"\x89PNG")
 
 
 def told(**metadata: GGUFValue) -> Model:

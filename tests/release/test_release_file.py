@@ -15,15 +15,14 @@ import yaml
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.budget import BUDGET_KEYS, KV_TYPES
 from quantrecipe.registry import load_registry
+from quantrecipe.release.release import DEFAULT_NAME, Release
 from quantrecipe.release.release_file import (
-    DEFAULT_NAME,
     FILE_KEYS,
     FIT_KEYS,
     IMATRIX_KEYS,
     MEASURE_KEYS,
     MEMORY_KEYS,
     RELEASE_KEYS,
-    Release,
     parse_release,
     read_release,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from quantrecipe.cli.release.job import Item, Job, Made, Measured, Wanted
-    from quantrecipe.engine import Engine
     from quantrecipe.release.kept_card import MergedCard
-    from quantrecipe.release.release_file import Release
 
 __all__ = ["command"]
 
@@ -109,30 +109,30 @@ def command(
     found_in_it = prepared(ctx, release, opened, registry)
     if not dry_run:
         opened.require_weights("plan with it, and give release the model itself")
-    found, measures = _engine(ctx, release, engine, measures=measures and not dry_run, dry_run=dry_run)
-    job = Job(
-        ctx=ctx,
-        release=release,
-        registry=registry,
-        model=opened,
-        folder=folder,
-        record=Record(folder),
-        domains=found_in_it.domains,
-        measured_on=found_in_it.measured_on,
-        measures=measures,
-        engine=found,
-        threads=threads,
-        gpu_layers=gpu_layers,
-        force=force,
-        allow_requantize=allow_requantize,
-        quiet=as_json,
-    )
-    if dry_run:
-        _show_dry(job, found_in_it.wanted, as_json=as_json)
-        return
-    make_folder(folder / WORK_FOLDER)
+    if not dry_run:
+        make_folder(folder / WORK_FOLDER)
     busy = OutputError(f"another run makes the release in {folder}", "wait for it, or name another folder")
-    with held(folder / WORK_FOLDER / "lock", busy):
+    with nullcontext() if dry_run else held(folder / WORK_FOLDER / "lock", busy):
+        job = Job(
+            ctx=ctx,
+            release=release,
+            registry=registry,
+            model=opened,
+            folder=folder,
+            record=Record(folder),
+            domains=found_in_it.domains,
+            measured_on=found_in_it.measured_on,
+            measures=measures,
+            threads=threads,
+            gpu_layers=gpu_layers,
+            force=force,
+            allow_requantize=allow_requantize,
+            quiet=as_json,
+        )
+        if dry_run:
+            _show_dry(job, found_in_it.wanted, as_json=as_json)
+            return
+        job = _with_engine(job, engine)
         items, made, measured, card = _run(job, found_in_it.wanted)
     if lm_studio is not None:
         from quantrecipe.cli.release.modelfile import link_for_lm_studio
@@ -147,26 +147,28 @@ def command(
     _tell_card(ctx, card)
 
 
-def _engine(
-    ctx: Context, release: Release, given: Path | None, *, measures: bool, dry_run: bool
-) -> tuple[Engine | None, bool]:
-    """llama.cpp, where something needs it, and whether files are measured: without it, that is left for another run."""
+def _with_engine(job: Job, given: Path | None) -> Job:
+    """The job with llama.cpp, where something needs it. Where only the measuring does and it isn't there, that is left
+    for another run.
+    """
+    from quantrecipe.cli.release.matrix import matrix_is_made
     from quantrecipe.engine import require_engine
     from quantrecipe.errors import EvaluationError
 
-    computes = release.imatrix is not None and bool(release.imatrix.texts)
+    release = job.release
+    computes = release.imatrix is not None and bool(release.imatrix.texts) and not matrix_is_made(job)
     searches = any(it.fit is not None and it.fit.texts for it in release.files)
-    measures = measures and release.measure is not None
-    if dry_run or not (computes or searches or measures):
-        return None, False
+    measures = job.measures and release.measure is not None
+    if not (computes or searches or measures):
+        return replace(job, measures=False)
     try:
-        return require_engine(given), measures
+        return replace(job, engine=require_engine(given))
     except EvaluationError as error:
         if computes or searches:
             raise
         first = error.problems[0]
-        print_warning(ctx.err, f"nothing is measured: {first.what}", first.remedy)
-        return None, False
+        print_warning(job.ctx.err, f"nothing is measured: {first.what}", first.remedy)
+        return replace(job, measures=False)
 
 
 def _run(job: Job, wanted: Sequence[Wanted]) -> tuple[list[Item], Mapping[str, Made], Measured, MergedCard]:
@@ -193,7 +195,7 @@ def _show_dry(job: Job, wanted: Sequence[Wanted], *, as_json: bool) -> None:
     from quantrecipe.cli.tables import Cell, Kind, Table, numbers
     from quantrecipe.cli.units import bytes_text
     from quantrecipe.plain_data import rounded_bits
-    from quantrecipe.release.release_file import NO_MATRIX
+    from quantrecipe.release.release import NO_MATRIX
 
     rows: list[list[Cell]] = []
     documents: list[dict[str, Any]] = []

@@ -20,7 +20,7 @@ from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.release.checksums import hash_file
 from quantrecipe.release.record import key_of
-from quantrecipe.release.release_file import NO_MATRIX, FitWish
+from quantrecipe.release.release import NO_MATRIX, FitWish
 
 __all__ = ["fitted_recipe", "imatrix_of"]
 

@@ -11,7 +11,7 @@ import yaml
 
 from quantrecipe.model.model import Model
 from quantrecipe.release.hub_names import repo_problem
-from quantrecipe.release.release_file import Release
+from quantrecipe.release.release import Release
 from quantrecipe.remote_files import remote_file
 
 __all__ = ["Origin", "front_matter", "origin_of"]

@@ -16,7 +16,7 @@ from quantrecipe.model.model import Model
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.release.record import WORK_FOLDER, Record
-from quantrecipe.release.release_file import Release, ReleaseFile
+from quantrecipe.release.release import Release, ReleaseFile
 
 if TYPE_CHECKING:
     from quantrecipe.evaluate import Evaluation

@@ -13,9 +13,10 @@ from quantrecipe.cli.release.unquantized_file import unquantized_file
 from quantrecipe.errors import OutputError
 from quantrecipe.release.checksums import hash_file
 from quantrecipe.release.record import key_of, state_of
+from quantrecipe.release.release import MatrixWish
 from quantrecipe.whole_file import whole_file
 
-__all__ = ["matrix_of", "own_matrices"]
+__all__ = ["matrix_is_made", "matrix_of", "own_matrices"]
 
 _STEP = "matrix"
 _PIECE = 1 << 22
@@ -26,23 +27,10 @@ def matrix_of(job: Job) -> MatrixMade | None:
     wish = job.release.imatrix
     if wish is None:
         return None
-    if wish.file is not None:
-        key, suffix = (
-            key_of(file=hash_file(wish.file)),
-            wish.file.suffix if wish.file.suffix == ".dat" else ".gguf",
-        )
-    else:
-        key = key_of(
-            model=job.model_key,
-            texts=[(domain.name, domain.weight, domain.digest) for domain in job.domains],
-            contexts=wish.contexts,
-            chunks=wish.chunks,
-        )
-        suffix = ".gguf"
-    path = job.folder / f"{job.name}.imatrix{suffix}"
-    if (done := job.record.result(_STEP, key)) is not None and done["state"] == _state(path):
+    path, key = _place(job, wish), _key(job, wish)
+    if (made := _made(job, path, key)) is not None:
         job.say(f"importance matrix: {path.name} is there")
-        return MatrixMade(path=path.name, sha256=done["sha256"])
+        return made
     if path.exists() and not job.force and not job.record.knows(_STEP):
         raise OutputError(f"{path} exists, and isn't of this release", "move it away, or say --force")
     if wish.file is not None:
@@ -52,6 +40,35 @@ def matrix_of(job: Job) -> MatrixMade | None:
     sha256 = hash_file(path)
     job.record.put(_STEP, key, {"sha256": sha256, "state": _state(path)})
     return MatrixMade(path=path.name, sha256=sha256)
+
+
+def matrix_is_made(job: Job) -> bool:
+    """True where nothing is left to do for it: there is none, or it is in the folder."""
+    wish = job.release.imatrix
+    return wish is None or _made(job, _place(job, wish), _key(job, wish)) is not None
+
+
+def _place(job: Job, wish: MatrixWish) -> Path:
+    is_dat = wish.file is not None and wish.file.suffix == ".dat"
+    return job.folder / f"{job.name}.imatrix{'.dat' if is_dat else '.gguf'}"
+
+
+def _key(job: Job, wish: MatrixWish) -> str:
+    if wish.file is not None:
+        return key_of(file=hash_file(wish.file))
+    return key_of(
+        model=job.model_key,
+        texts=[(domain.name, domain.weight, domain.digest) for domain in job.domains],
+        contexts=wish.contexts,
+        chunks=wish.chunks,
+    )
+
+
+def _made(job: Job, path: Path, key: str) -> MatrixMade | None:
+    done = job.record.result(_STEP, key)
+    if done is None or done["state"] != _state(path):
+        return None
+    return MatrixMade(path=path.name, sha256=done["sha256"])
 
 
 def own_matrices(job: Job, items: Sequence[Item], matrix: MatrixMade | None) -> dict[str, MatrixMade]:

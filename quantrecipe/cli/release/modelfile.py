@@ -14,7 +14,7 @@ from pathlib import Path
 from quantrecipe.cli.release.job import Item, Made
 from quantrecipe.errors import OutputError
 from quantrecipe.model.model import Model
-from quantrecipe.release.release_file import Release
+from quantrecipe.release.release import Release
 from quantrecipe.targets.targets import load_targets
 
 __all__ = ["link_for_lm_studio", "modelfile_text", "why_not_ollama"]

@@ -16,7 +16,7 @@ from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.release.hub_names import file_name_problem
-from quantrecipe.release.release_file import NO_MATRIX, Release, ReleaseFile
+from quantrecipe.release.release import NO_MATRIX, Release, ReleaseFile
 from quantrecipe.texts import Domain, read_domains
 
 __all__ = ["Prepared", "at_line", "make_folder", "prepared", "read_texts", "require_other_folder"]

@@ -354,7 +354,7 @@ def test_a_file_that_llama_cpp_cannot_run_has_no_figures(invented: InventedEngin
     assert re.search(r"\[Tiny-CODE\.gguf\]\(Tiny-CODE\.gguf\) \| [\d.]+ MiB \| [\d.]+ \| – \| – \|", card)
 
 
-def test_importance_is_computed_once(invented: InventedEngine) -> None:
+def test_importance_is_computed_once(invented: InventedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a graph whose tensors are those of the model."""
     write_gguf(Path("graph.gguf"), graph_tensors(), llama_metadata())
     text = RELEASE.replace("llama.cpp/Q4_0", "llama.cpp/F16").replace("mine.yaml", "llama.cpp/BF16")
@@ -369,7 +369,16 @@ def test_importance_is_computed_once(invented: InventedEngine) -> None:
     assert "These files use none: `CODE`, `F16`." in card
     assert "- imatrix" in card
     assert "Tiny.imatrix.gguf" in read_sums(Path("out"))
-    assert "Tiny.imatrix.gguf is there" in said(run(model="graph.gguf"))
+    with monkeypatch.context() as patch:  # what is there needs no engine
+
+        def missing(path: object = None) -> None:
+            raise EvaluationError("llama.cpp isn't here")
+
+        patch.setattr("quantrecipe.engine.require_engine", missing)
+        result = run(model="graph.gguf")
+        assert result.exit_code == 0, result.output
+        assert "Tiny.imatrix.gguf is there" in said(result)
+        assert "Measured on" in Path("out/README.md").read_text(encoding="utf-8")
     Path("long.txt").write_text(WORDS * 60, encoding="utf-8")
     result = run(model="graph.gguf")
     assert "computing Tiny.imatrix.gguf" in said(result)

@@ -28,7 +28,8 @@ from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import load_registry
 from quantrecipe.release.record import Record
-from quantrecipe.release.release_file import Release, parse_release
+from quantrecipe.release.release import Release
+from quantrecipe.release.release_file import parse_release
 from quantrecipe.speed.clock import Pace
 
 REGISTRY = load_registry(plugins=False)

@@ -123,6 +123,15 @@ def test_what_a_mix_is_called(budget: str, label: str) -> None:
     assert wish.label == label
 
 
+def test_a_path_with_a_sign_in_it_is_a_path_where_it_is_there(tmp_path: Path) -> None:
+    text = "release: 1\nfiles: [Q8_0]\nmeasure: {texts: 'a=b.txt'}\n"
+    for texts in (f"a={tmp_path}/b.txt", f"{tmp_path}/a=b.txt"):
+        wish = parsed(text, tmp_path).measure
+        assert wish is not None
+        assert wish.texts == (texts,)
+        (tmp_path / "a=b.txt").write_text("x", encoding="utf-8")
+
+
 def test_what_is_left_out() -> None:
     it = parsed("release: 1\nfiles: [Q8_0]\n")
     assert (it.name, it.base_model, it.license, it.imatrix, it.measure, it.split) == (

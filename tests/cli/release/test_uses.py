@@ -241,6 +241,13 @@ def test_what_the_release_says_goes_before() -> None:
     assert said["tags"] == ["gguf", "quantized", "quantrecipe", "imatrix", "mine"]
 
 
+def test_where_a_model_on_the_hub_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "0123abcd" * 5
+    file = SimpleNamespace(identity=f"owner/Name@{commit}/model.safetensors")
+    monkeypatch.setattr("quantrecipe.cli.release.front_matter.remote_file", lambda path: file)
+    assert origin_of(release(), replace(told(), files=(Path("x"),))) == ("owner/Name", commit)
+
+
 def test_where_a_model_comes_from(tmp_path: Path) -> None:
     model = told(source__repo_url=text("https://huggingface.co/owner/Name"))
     assert origin_of(release(), model) == ("owner/Name", "")

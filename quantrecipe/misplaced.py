@@ -23,7 +23,7 @@ from quantrecipe.remote_files import remote_file
 
 __all__ = ["Kind", "Role", "is_gguf_inside", "kind_of", "misplaced"]
 
-Role = Literal["recipe", "model", "importance matrix", "lock", "losses"]
+Role = Literal["recipe", "model", "importance matrix", "lock", "losses", "release"]
 
 _HOW: Mapping[Role, str] = MappingProxyType(
     {
@@ -32,6 +32,7 @@ _HOW: Mapping[Role, str] = MappingProxyType(
         "importance matrix": "give it as --imatrix",
         "lock": "give it as --locked, or to `quantrecipe diff`",
         "losses": "give it as --sensitivity",
+        "release": "give it to `quantrecipe release`",
     }
 )
 _HEAD = 1 << 16
@@ -41,6 +42,7 @@ _REPOSITORY = re.compile(
 )
 """A model's name on Hugging Face, with a tag behind it as llama.cpp's -hf takes it."""
 _RECIPE = re.compile(rb"^(?:\xef\xbb\xbf)?[\s{]*[\"']?quantrecipe[\"']?\s*:", re.MULTILINE)
+_RELEASE = re.compile(rb"^(?:\xef\xbb\xbf)?[\s{]*[\"']?release[\"']?\s*:\s*[0-9]", re.MULTILINE)
 _COMMAND = re.compile(rb"\b(?:llama-quantize|quantize(?:\.exe)?)\b.*\.gguf", re.DOTALL)
 _LONGEST_NAME = 1024
 """Of an entry in a matrix in the .dat layout; see importance/from_dat.py."""
@@ -173,6 +175,8 @@ def _of_gguf(path: Path) -> Kind:
 def _of_text(path: Path, head: bytes) -> Kind | None:
     if _RECIPE.search(head):
         return _known("recipe", "a recipe")
+    if path.suffix in (".yaml", ".yml") and _RELEASE.search(head):
+        return _known("release", "the description of a release")
     if head.startswith(b"# A plan, frozen by `quantrecipe lock`"):
         return _known("lock", "a lock file")
     if head.startswith(b'{"quantrecipe_sensitivity"'):

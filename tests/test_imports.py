@@ -76,11 +76,12 @@ MAY_IMPORT = {
         "measure": "api core engine evaluate gguf importance memory model output plan recipe registry sensitivity "
         "speed",
         "refine": "api calibration core engine evaluate measure model output plan recipe registry",
+        "release": "misplaced model recipe registry",
         "fit": "allocate api core engine evaluate importance lint measure memory model output plan planning recipe "
         "registry sensitivity speed targets",
         "cli": "allocate api calibration core engine evaluate exchange fit gguf importance lint measure memory "
-        "misplaced model output plan planning recipe refine registry scaffold sensitivity speed targets testing "
-        "texts",
+        "misplaced model output plan planning recipe refine registry release scaffold sensitivity speed targets "
+        "testing texts",
         "": "calibration importance model output planning recipe registry sensitivity",
         "__main__": "cli",
     }.items()

@@ -24,6 +24,7 @@ SAFETENSORS = struct.pack("<Q", 2) + b"{}"
 
 FILES: dict[str, tuple[bytes, Role | None, str]] = {
     "recipe.yaml": (b"# mine\nquantrecipe: 1\n", "recipe", "a recipe"),
+    "release.yaml": (b"release: 1\nfiles: [Q8_0]\n", "release", "the description of a release"),
     "recipe.json": (b'{\n  "quantrecipe": 1}', "recipe", "a recipe"),
     "weights.bin": (b"PK\3\4....archive/data.pkl", None, "PyTorch pickle"),
     "old.pt": (b"\x80\x02}q\0", None, "PyTorch pickle"),

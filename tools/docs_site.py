@@ -7,7 +7,7 @@ Pages stay where people who browse the repository find them. The site has these 
   * those outside docs/: README.md is its beginning; CHANGELOG.md, CONTRIBUTING.md, SECURITY.md, recipes and plugins
   * a page for each command, made of the command itself
   * the files of the repository that pages link to: recipes, tables of facts
-  * the recipes' schema under schema/recipe-VERSION.json, for editors
+  * the schemas of recipes and releases under schema/recipe-VERSION.json and schema/release-VERSION.json, for editors
 Links are rewritten from where a page lies in the repository to where it is on the site.
 """
 
@@ -66,9 +66,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for names in SECTIONS.values():
         for name in names:
             files.append(File.generated(config, f"commands/{name}.md", content=command_page(name)))
-    schema = (ROOT / "quantrecipe/recipe/schema.json").read_text(encoding="utf-8")
-    version = json.loads(schema)["$id"].rpartition(":")[2]
-    files.append(File.generated(config, f"schema/recipe-{version}.json", content=schema))
+    for kind in ("recipe", "release"):
+        schema = (ROOT / f"quantrecipe/{kind}/schema.json").read_text(encoding="utf-8")
+        version = json.loads(schema)["$id"].rpartition(":")[2]
+        files.append(File.generated(config, f"schema/{kind}-{version}.json", content=schema))
     for path in sorted(linked_files()):
         files.append(File.generated(config, f"files/{path}", abs_src_path=str(ROOT / path)))
     return files

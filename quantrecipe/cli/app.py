@@ -23,6 +23,8 @@ SECTIONS = {
         "plan": "Show what a recipe would do to a model, to the byte.",
         "refine": "Quantize in stages, each behind what the others have lost.",
         "graft": "Put tensors of one GGUF into another.",
+        "release": "Make the files of a release, measure them, write their card.",
+        "publish": "Bring a release to the Hugging Face hub.",
         "store": "Look after a store of encoded tensors, which apply takes from.",
     },
     "Write and review recipes": {

@@ -30,7 +30,7 @@ from quantrecipe.cli.units import bytes_text
 from quantrecipe.errors import Problem
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["ApplyBar", "CalibrationBar", "EvalBar", "MeasureBar", "SpeedBar"]
+__all__ = ["ApplyBar", "CalibrationBar", "EvalBar", "HashBar", "MeasureBar", "SpeedBar"]
 
 NARROW = 60
 """Columns below which only what is at work, how far it is, and the time that is left are shown."""
@@ -145,6 +145,21 @@ class ApplyBar(WatchedBar):
         seconds = task.elapsed or 0
         speed = f"{bytes_text(self._read / seconds)}/s" if seconds > 0 else ""
         self._bar.update(self._task, advance=weights, speed=speed)
+
+
+class HashBar(WatchedBar):
+    """The bar of files that are hashed: the share done, the bytes in each second, the time left."""
+
+    def __init__(self, console: Console, nbytes: int, what: str = "hashing") -> None:
+        super().__init__(console, *_with_speed(console))
+        self._task = self._bar.add_task(what, total=nbytes, speed="")
+
+    def hashed(self, nbytes: int) -> None:
+        """So many bytes more; several threads may tell it."""
+        task = self._bar.tasks[0]
+        seconds = task.elapsed or 0
+        speed = f"{bytes_text(task.completed / seconds)}/s" if seconds > 0 else ""
+        self._bar.update(self._task, advance=nbytes, speed=speed)
 
 
 class MeasureBar(WatchedBar):

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["command", "schema_of"]
 
 
-@subcommand("schema", "quantrecipe schema -o quantrecipe.schema.json --force")
+@subcommand(
+    "schema",
+    "quantrecipe schema -o quantrecipe.schema.json --force",
+    "quantrecipe schema --release -o release.schema.json",
+)
+@click.option("--release", is_flag=True, help="The schema of releases (release.yaml), not of recipes.")
 @write_option
 @force_option
 @click.option("--json", "as_json", is_flag=True, help="The same: a schema is JSON.")
 @pass_context
-def command(ctx: Context, output: Path | None, force: bool, as_json: bool) -> None:
+def command(ctx: Context, release: bool, output: Path | None, force: bool, as_json: bool) -> None:
     """Print the JSON Schema of recipes, with the names of the formats, recipes and roles that are installed.
 
     Editors use it to complete and check what is typed, and to explain it. A recipe names it in its first line:
@@ -32,7 +37,12 @@ def command(ctx: Context, output: Path | None, force: bool, as_json: bool) -> No
     """
     from quantrecipe.recipe.schema import schema_text
 
-    text = schema_text(schema_of(ctx.load_registry()))
+    if release:
+        from quantrecipe.packaged import packaged_table
+
+        text = schema_text(packaged_table("release/schema.json"))
+    else:
+        text = schema_text(schema_of(ctx.load_registry()))
     if output is None:
         click.echo(text, nl=False)
         return

@@ -8,7 +8,7 @@ yardsticks of `check`, and losses are estimates unless a sensitivity file was me
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -43,7 +43,7 @@ from quantrecipe.speed.profile import Place, Profile
 from quantrecipe.speed.verdicts import slow_types
 from quantrecipe.targets.targets import DEVICES, load_targets
 
-__all__ = ["Advice", "Room", "Where", "advise"]
+__all__ = ["Advice", "Room", "Where", "advise", "lay_out"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +133,17 @@ def advise(
         left_out=MappingProxyType(left_out),
         speeds=speeds or {},
     )
+
+
+def lay_out(
+    plans: Mapping[str, Plan], model: Model, registry: Registry, rooms: Sequence[Room], settings: Settings
+) -> Iterator[tuple[Option, ...]]:
+    """Files that were planned, by name, as options on each of several machines; the smallest first."""
+    advisor = _Advisor(model, registry, Runs(model, Room(gpu=0, ram=0)), settings, None, None, Where(), {})
+    for room in rooms:
+        advisor.runs = advisor.runs.elsewhere(room)
+        options = [advisor.option(name, name, plan, needs_imatrix=False) for name, plan in plans.items()]
+        yield tuple(sorted(options, key=lambda option: (option.nbytes, option.name)))
 
 
 class _Advisor:

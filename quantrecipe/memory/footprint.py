@@ -8,6 +8,7 @@ A mix is a list of tensors with their bytes. Everything is computed from shapes,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -95,6 +96,12 @@ class Runs:
         self.has_experts = any(t.experts > 1 for t in model.tensors if t.role.endswith("_exps"))
         self._model = model
         self._divisions: dict[Settings, Division] = {}  # the same for every mix, and slow to make
+
+    def elsewhere(self, room: Room) -> Runs:
+        """The same model's ways on another machine: how it is divided is known by then."""
+        other = copy(self)
+        other.room = room
+        return other
 
     def layers(self) -> int:
         """How many layers the whole model has, the head counted as one."""

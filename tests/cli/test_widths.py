@@ -52,6 +52,7 @@ from quantrecipe.evaluate.reference import ScoredText
 from quantrecipe.importance.provenance import CalibrationText, Provenance
 from quantrecipe.model.open_model import open_model
 from quantrecipe.registry import load_registry
+from quantrecipe.release.checksums import files_below, hash_file, sums_text
 from quantrecipe.sensitivity.file import write_sensitivity
 from quantrecipe.sensitivity.prior import estimate
 from quantrecipe.texts import read_domain, render
@@ -76,6 +77,11 @@ rules:
       see the table in the evidence beside this recipe, which has every number.
   - tensors: nothing_is_called_so
     type: Q8_0
+"""
+RELEASE = """\
+release: 1
+name: Qwen3-30B-A3B-Instruct-2507-with-a-name-of-sixty-characters
+files: [llama.cpp/Q8_0, {recipe: Q5_0, note: for long contexts}]
 """
 WRONG = MINE.replace("Q6_K", "Q6K").replace("first 1/8", "frist 1/8")
 
@@ -115,6 +121,12 @@ CASES: dict[str, list[str]] = {
         "store gc store --max-size 9GB",
     ],
     "refine": [],  # needs an engine; what it shows are the tables of apply and of imatrix
+    "release": [
+        f"release '{LONG}-BF16.gguf' release.yaml --to made-release --no-measure",
+        "release model.gguf release.yaml --to made-release --dry-run",
+        "release model.gguf wrong-release.yaml --to made-release",
+    ],
+    "publish": ["publish a-release me/name"],
     "damping": [],  # needs an engine; tests/cli/test_damping_command.py shows its table
     "check": [
         "check mine.yaml wrong.yaml",
@@ -220,6 +232,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / FOLDER).mkdir()
     for name, text in {"mine": MINE, "wrong": WRONG, f"{FOLDER}/{LONG}": WRONG}.items():
         (path / f"{name}.yaml").write_text(text, encoding="utf-8")
+    (path / "release.yaml").write_text(RELEASE, encoding="utf-8")
+    (path / "wrong-release.yaml").write_text(RELEASE.replace("note", "nota"), encoding="utf-8")
+    (path / "a-release/recipes").mkdir(parents=True)
+    for name in (f"{LONG}-Q4_K_M.gguf", f"recipes/{LONG}-Q4_K_M.yaml", "README.md"):
+        (path / "a-release" / name).write_text(name, encoding="utf-8")
+    sums = {name: hash_file(path / "a-release" / name) for name in files_below(path / "a-release")}
+    sums.pop("README.md")
+    (path / "a-release/SHA256SUMS").write_text(sums_text(sums), encoding="utf-8")
     with_provenance(CODE, STATED, path / "stating.gguf")
     (path / "grams.gguf").write_bytes(CODE.read_bytes())  # stays as it is
     domain = read_domain(str(path / "wrong.yaml"))
@@ -311,6 +331,9 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eval_run, "evaluate_files", evaluate)
     monkeypatch.setattr("quantrecipe.cli.eval.answers.answer", lambda *_, **__: said)
     monkeypatch.setattr("quantrecipe.engine.require_engine", lambda path: path)
+    monkeypatch.setattr("quantrecipe.release.publishing.seen", lambda repo: None)
+    for name in ("draw_losses", "draw_spending"):
+        monkeypatch.setattr(f"quantrecipe.cli.release.documents.{name}", lambda *_, **__: b"a picture")
     monkeypatch.setattr(gram_compute, "Session", SessionOfProducts(ModelOfProducts(columns=300)))
     monkeypatch.setattr(self_written, "Session", SessionOfBytes(ByteModel()))
 

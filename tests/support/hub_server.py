@@ -2,11 +2,21 @@
 
     with HubServer({"config.json": b"…", "model.safetensors": b"…"}) as hub: …
 
-Large files are kept elsewhere, as on the hub: what is asked for is answered with a redirect to another host name.
+Large files are kept elsewhere, as on the hub: what is asked for is answered with a redirect to another host name, and
+what is uploaded is sent there. Whoever writes asks, one after the other:
+
+    POST /api/repos/create                         a repository
+    POST /api/validate-yaml                        is the card's front matter right?
+    POST /api/models/OWNER/NAME/preupload/main     which files are large?
+    POST /OWNER/NAME.git/info/lfs/objects/batch    which of these aren't there, and where do they go?
+    PUT  (elsewhere)/upload/SHA256                 the bytes, without the token
+    POST /verify                                   they are there
+    POST /api/models/OWNER/NAME/commit/main        all files become visible
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -30,6 +40,7 @@ class Asked:
     path: str
     host: str
     token: str
+    method: str = "GET"
     first: int | None = None
     last: int | None = None
 
@@ -37,9 +48,14 @@ class Asked:
 class HubServer:
     """files:   by path, of the one repository that there is
     changed: by path, what is sent instead of the content
-    trouble: asked before a file is sent; returns a status to answer with, "die" to send half of it, or None
+    trouble: asked before a file is sent, and before anything is written; returns a status to answer with, None, or
+             "die" to send half of it, "drop" to end the connection, "hang" to answer nothing
     ranges:  False: everything is sent as a whole
-    revisions: that there are
+    exists:  False: the repository is still to be made
+    writer:  the token that may write; "" for any
+    verify:  where uploads are to be verified; "" for the hub itself
+    storage: what was uploaded, by SHA-256, committed or not
+    commits: what each was called, and the paths in it
     """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
@@ -50,6 +66,11 @@ class HubServer:
         self.refusal: tuple[int, str] | None = None
         self.ranges = True
         self.asked: list[Asked] = []
+        self.exists, self.private, self.commit = True, False, COMMIT
+        self.writer, self.verify = "", ""
+        self.storage: dict[str, bytes] = {}
+        self.commits: list[tuple[str, list[str]]] = []
+        self.open = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
@@ -60,6 +81,7 @@ class HubServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.open.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -85,7 +107,7 @@ class HubServer:
             said: dict[str, Any] = {
                 "rfilename": path,
                 "size": self.sizes.get(path, len(data)),
-                "blobId": hashlib.sha1(data).hexdigest(),
+                "blobId": hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest(),
             }
             if path.endswith(_LARGE):
                 said["lfs"] = {
@@ -94,12 +116,38 @@ class HubServer:
                     "pointerSize": 134,
                 }
             siblings.append(said)
-        return {"id": REPO, "modelId": REPO, "sha": COMMIT, "siblings": siblings}
+        return {
+            "id": REPO, "modelId": REPO, "sha": self.commit, "private": self.private, "siblings": siblings
+        }  # fmt: skip
+
+    def uploads(self) -> list[str]:
+        """The SHA-256 of each upload that was begun."""
+        return [it.path.rpartition("/")[2] for it in self.asked if it.method == "PUT"]
+
+    def add_commit(self, lines: list[dict[str, Any]]) -> int:
+        """Change the files as a commit says; the status of the answer."""
+        header = lines[0]["value"]
+        if header.get("parentCommit", self.commit) != self.commit:
+            return 412
+        made: dict[str, bytes] = {}
+        for line in lines[1:]:
+            value = line["value"]
+            if line["key"] == "lfsFile":
+                if value["oid"] not in self.storage:
+                    return 400
+                made[value["path"]] = self.storage[value["oid"]]
+            else:
+                made[value["path"]] = base64.b64decode(value["content"])
+        self.files |= made
+        self.commits.append((header["summary"], sorted(made)))
+        self.commit = hashlib.sha1(f"{self.commit}{len(self.commits)}".encode()).hexdigest()
+        return 200
 
 
 def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # a body would wait for the acknowledgement of its headers
 
         def log_message(self, *_: object) -> None: ...
 
@@ -119,6 +167,94 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             else:
                 self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
 
+        def do_POST(self) -> None:
+            asked, body = self._write()
+            if body is None:
+                return
+            path = asked.path
+            if path == "/api/repos/create":
+                named = json.loads(body)
+                wanted = f"{named['organization']}/{named['name']}"
+                if wanted != REPO:
+                    self._answer(403, b"", {"X-Error-Message": "You don't have the rights to create a model"})
+                    return
+                status, hub.exists = (409 if hub.exists else 200), True
+                hub.private |= named.get("visibility") == "private" or bool(named.get("private"))
+                self._json({"url": f"{hub.endpoint}/{REPO}"}, status)
+            elif path == "/api/validate-yaml":
+                wrong = "license" not in json.loads(body)["content"]
+                errors = [{"message": '"license" is required'}] if wrong else []
+                self._json({"errors": errors, "warnings": []}, 400 if wrong else 200)
+            elif path == f"/api/models/{REPO}/preupload/main":
+                self._json({"files": [self._mode(it["path"]) for it in json.loads(body)["files"]]})
+            elif path == f"/{REPO}.git/info/lfs/objects/batch":
+                objects = json.loads(body)["objects"]
+                self._json({"transfer": "basic", "objects": [self._place(it) for it in objects]})
+            elif path == "/verify":
+                self._json({}, 200 if json.loads(body)["oid"] in hub.storage else 404)
+            elif path == f"/api/models/{REPO}/commit/main":
+                status = hub.add_commit([json.loads(line) for line in body.splitlines()])
+                url = f"{hub.endpoint}/{REPO}/commit/{hub.commit}"
+                self._json({"commitUrl": url, "commitOid": hub.commit}, status)
+            else:
+                self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
+
+        def do_PUT(self) -> None:
+            asked, body = self._write()
+            if body is None:
+                return
+            oid = asked.path.removeprefix("/cdn/upload/")
+            right = hashlib.sha256(body).hexdigest() == oid
+            if right:
+                hub.storage[oid] = body
+            self._answer(200 if right else 400, b"", {"ETag": oid})
+
+        def _write(self) -> tuple[Asked, bytes | None]:
+            """What is to be written; None where it was answered already."""
+            asked = self._asked()
+            hub.asked.append(asked)
+            trouble = hub.trouble(asked)
+            if trouble == "drop":
+                self.close_connection = True
+                return asked, None
+            if trouble == "hang":
+                hub.open.wait()
+                self.close_connection = True
+                return asked, None
+            body = self._body()
+            at_home = asked.host == "127.0.0.1" and asked.path != "/verify"
+            if isinstance(trouble, int):
+                self._answer(trouble, b"", {"Retry-After": "0"})
+            elif hub.writer and at_home and asked.token != f"Bearer {hub.writer}":
+                self._answer(403 if asked.token else 401, b"")
+            else:
+                return asked, body
+            return asked, None
+
+        def _body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            data = b""
+            while size := int(self.rfile.readline(), 16):
+                data += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return data
+
+        def _mode(self, path: str) -> dict[str, Any]:
+            mode = "lfs" if path.endswith(_LARGE) else "regular"
+            return {"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": None}
+
+        def _place(self, wanted: dict[str, Any]) -> dict[str, Any]:
+            if wanted["oid"] in hub.storage:
+                return wanted
+            upload = {"href": f"{hub.elsewhere}/upload/{wanted['oid']}"}
+            verify = {"href": hub.verify or f"{hub.endpoint}/verify"}
+            return wanted | {"actions": {"upload": upload, "verify": verify}}
+
+        def _json(self, document: object, status: int = 200) -> None:
+            self._answer(status, json.dumps(document).encode(), {"Content-Type": "application/json"})
+
         def _asked(self) -> Asked:
             first = last = None
             if said := self.headers.get("Range"):
@@ -127,6 +263,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                 path=unquote(urlsplit(self.path).path),
                 host=(self.headers.get("Host") or "").partition(":")[0],
                 token=self.headers.get("Authorization") or "",
+                method=self.command,
                 first=first,
                 last=last,
             )
@@ -135,7 +272,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             repo, _, revision = ref.partition("/revision/")
             if hub.refusal is not None:
                 self._answer(hub.refusal[0], b"", {"X-Error-Code": hub.refusal[1]})
-            elif repo != REPO:
+            elif repo != REPO or not hub.exists:
                 self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
             elif revision not in ("", "main", COMMIT):
                 self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})

@@ -101,8 +101,12 @@ def measured_now(
     work: Path,
     *,
     allow_requantize: bool,
+    folder: Path | None = None,
 ) -> Sensitivity | None:
-    """What types cost the model, as it is measured now; None where there are no weights, so that the prior is left."""
+    """What types cost the model, as it is measured now; None where there are no weights, so that the prior is left.
+
+    folder: where the file with it lies; None for the current one
+    """
     if not subject.model.has_weights:
         print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
         return None
@@ -127,7 +131,7 @@ def measured_now(
     )
     # Losses of an encoder are others: each has a file of its own.
     with_encoder = "" if encoding is None else f".{encoding.encoder.name}"
-    out = Path(f"{model_stem(subject.model.path)}{with_encoder}.sensitivity.jsonl")
+    out = (folder or Path()) / f"{model_stem(subject.model.path)}{with_encoder}.sensitivity.jsonl"
     found, _ = measured(ctx, subject, out, what, allow_requantize=allow_requantize)
     return found
 

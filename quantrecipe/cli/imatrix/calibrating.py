@@ -66,11 +66,11 @@ from quantrecipe.texts import (
 from quantrecipe.units import memory_text
 from quantrecipe.wording import some_of
 
-__all__ = ["Calibrating"]
+__all__ = ["OVERLAP", "Calibrating"]
 
 _FEWEST_TOKENS = 20_000
 _SHORT = 8  # a context that is so many times shorter than the model's own says little of long ones
-_OVERLAP = 0.01  # of the n-grams: quotations and licences come to less
+OVERLAP = 0.01  # of the n-grams: quotations and licences come to less
 _SHOWN = 3
 
 
@@ -148,7 +148,7 @@ class Calibrating:
         for unseen in held_out:
             for domain in domains:
                 found = overlap(domain, unseen)
-                if found.share >= _OVERLAP:
+                if found.share >= OVERLAP:
                     worst = some_of([f"{place} {share:.0%}" for place, share in found.worst], _SHOWN)
                     what = (
                         f"{found.share:.0%} of the passages of {unseen.name} are in {domain.name}, too ({worst}): "

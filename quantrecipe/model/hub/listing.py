@@ -13,7 +13,7 @@ from quantrecipe.model.hub.address import HubAddress
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["HubEntry", "Listing", "huggingface_hub", "list_repository", "refusals"]
+__all__ = ["HubEntry", "Listing", "huggingface_hub", "list_repository", "read_listing", "refusals"]
 
 _PATIENCE = 30  # seconds: for one answer
 _COMMIT = 40  # hex digits
@@ -21,19 +21,25 @@ _COMMIT = 40  # hex digits
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubEntry:
-    """A file of a repository. sha256: of its content in hex, "" where the hub doesn't say (small files)."""
+    """A file of a repository.
+
+    sha256: of its content in hex, "" where the hub doesn't say (small files)
+    blob:   of a small file, the SHA-1 that git has for it; "" where the hub doesn't say
+    """
 
     path: str
     size: int
     sha256: str = ""
+    blob: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listing:
-    """A repository at a commit."""
+    """A repository at a commit. private: None where the hub doesn't say"""
 
     commit: str
     entries: tuple[HubEntry, ...]
+    private: bool | None = None
 
 
 def huggingface_hub() -> ModuleType:
@@ -51,17 +57,23 @@ def huggingface_hub() -> ModuleType:
 
 def list_repository(address: HubAddress) -> Listing:
     """All files, with their sizes. ModelError where the hub refuses, can't be reached, or says what can't be."""
-    hub = huggingface_hub()
     with refusals(address):
-        info = hub.HfApi(library_name="quantrecipe").model_info(
-            address.repo, revision=address.revision, files_metadata=True, timeout=_PATIENCE
-        )
+        return read_listing(address)
+
+
+def read_listing(address: HubAddress) -> Listing:
+    """The same with huggingface_hub's own errors, for who knows better what they mean."""
+    hub = huggingface_hub()
+    info = hub.HfApi(library_name="quantrecipe").model_info(
+        address.repo, revision=address.revision, files_metadata=True, timeout=_PATIENCE
+    )
     commit = info.sha
     if not (isinstance(commit, str) and len(commit) == _COMMIT and set(commit) <= set("0123456789abcdef")):
         raise ModelError(
             f"the hub says that {address} is at the commit {commit!r}, which is none", "try again"
         )
-    return Listing(commit=commit, entries=tuple(_entry(it, address) for it in info.siblings or ()))
+    entries = tuple(_entry(it, address) for it in info.siblings or ())
+    return Listing(commit=commit, entries=entries, private=info.private)
 
 
 def _entry(sibling: Any, address: HubAddress) -> HubEntry:
@@ -77,7 +89,8 @@ def _entry(sibling: Any, address: HubAddress) -> HubEntry:
         raise ModelError(what, "use only models whose source you trust")
     if not isinstance(size, int) or size < 0:
         raise ModelError(f"the hub doesn't say how large {path} of {address} is", "try again")
-    return HubEntry(path=path, size=size, sha256=sibling.lfs.sha256 if sibling.lfs else "")
+    sha256, blob = (sibling.lfs.sha256, "") if sibling.lfs else ("", sibling.blob_id or "")
+    return HubEntry(path=path, size=size, sha256=sha256, blob=blob)
 
 
 @contextmanager

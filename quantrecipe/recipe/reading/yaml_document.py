@@ -22,7 +22,7 @@ import yaml
 from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.wording import shortened
 
-__all__ = ["Entry", "Node", "NodeKind", "read_document", "scalar"]
+__all__ = ["RECIPE_FILE", "Entry", "FileKind", "Node", "NodeKind", "read_document", "scalar"]
 
 NodeKind = Literal["text", "number", "yes-or-no", "nothing", "list", "mapping"]
 
@@ -99,29 +99,44 @@ class Entry:
     value: Node
 
 
-def read_document(text: str, file: str) -> tuple[Node, list[Problem]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileKind:
+    """What messages call a file that is written in this YAML, and what they advise.
+
+    name:   "recipe"
+    begins: what stands in its first line
+    split:  what to do if it is too large
+    """
+
+    name: str
+    begins: str
+    split: str
+
+
+RECIPE_FILE = FileKind(
+    name="recipe", begins="quantrecipe: 1", split="split it, and join the parts with `extends`"
+)
+
+
+def read_document(text: str, file: str, kind: FileKind = RECIPE_FILE) -> tuple[Node, list[Problem]]:
     """Return the tree of a text, and the problems despite which it can be read further.
 
     RecipeError where there is no reading further.
     """
     if len(text) > MAX_BYTES:
-        raise RecipeError(
-            f"a recipe of more than {MAX_BYTES >> 20} MiB",
-            "split it, and join the parts with `extends`",
-            file=file,
-        )
+        raise RecipeError(f"a {kind.name} of more than {MAX_BYTES >> 20} MiB", kind.split, file=file)
     read = _tree if len(text) <= _MAX_KEPT_LENGTH else _tree.__wrapped__
-    root, problems = read(text, file)
+    root, problems = read(text, file, kind)
     return root, list(problems)
 
 
 # All shipped recipes together include the same few files dozens of times, and PyYAML takes most of the time of a load.
 @lru_cache(maxsize=128)
-def _tree(text: str, file: str) -> tuple[Node, tuple[Problem, ...]]:
+def _tree(text: str, file: str, kind: FileKind = RECIPE_FILE) -> tuple[Node, tuple[Problem, ...]]:
     text = text.removeprefix("\ufeff")
-    if (root := _quick_tree(text, file)) is not None:
+    if (root := _quick_tree(text, file, kind)) is not None:
         return root, ()
-    builder = _Builder(file)
+    builder = _Builder(file, kind)
     try:
         root = builder.build(yaml.parse(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
@@ -135,18 +150,18 @@ def _tree(text: str, file: str) -> tuple[Node, tuple[Problem, ...]]:
             f"the character U+{code:04X} isn't allowed in YAML", "remove it", file=file, line=line
         ) from None
     if root is None:
-        raise RecipeError("the recipe is empty", "start with `quantrecipe: 1`", file=file)
+        raise RecipeError(f"the {kind.name} is empty", f"start with `{kind.begins}`", file=file)
     return root, tuple(builder.problems)
 
 
-def _quick_tree(text: str, file: str) -> Node | None:
+def _quick_tree(text: str, file: str, kind: FileKind = RECIPE_FILE) -> Node | None:
     """The tree of a text in which there is nothing to complain of; None of any other.
 
     Which errors there are, and where, has one author: PyYAML's own parser. libyaml's say the same in other words.
     """
     if _QUICK_READER is None or _READ_DIFFERENTLY.search(text):
         return None
-    builder = _Builder(file)
+    builder = _Builder(file, kind)
     try:
         root = builder.build(yaml.parse(text, Loader=_QUICK_READER))
     except (yaml.YAMLError, RecipeError):
@@ -172,8 +187,8 @@ def _is_number(text: str) -> bool:
 class _Builder:
     """Builds the tree from PyYAML's events. It has a stack of its own, so that deep nesting can't exhaust Python's."""
 
-    def __init__(self, file: str) -> None:
-        self._file = file
+    def __init__(self, file: str, kind: FileKind) -> None:
+        self._file, self._kind = file, kind
         self.problems: list[Problem] = []
 
     def build(self, events: Iterator[Any]) -> Node | None:
@@ -187,12 +202,14 @@ class _Builder:
                     n_documents += 1
                     if n_documents > 1:
                         raise self._error(
-                            event, "a second document starts here", "a recipe is one document: remove the ---"
+                            event,
+                            "a second document starts here",
+                            f"a {self._kind.name} is one document: remove the ---",
                         )
                 case yaml.AliasEvent():
                     raise self._error(
                         event,
-                        f"*{str(event.anchor)[:60]} is an alias in YAML, and recipes have none",
+                        f"*{str(event.anchor)[:60]} is an alias in YAML, and {self._kind.name}s have none",
                         f'a pattern that starts with * needs quotes: "*{str(event.anchor)[:60]}"',
                     )
                 case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
@@ -200,7 +217,9 @@ class _Builder:
                     stack.append((event, []))
                     if len(stack) > _MAX_DEPTH:
                         raise self._error(
-                            event, f"lists and mappings nested deeper than {_MAX_DEPTH}", "recipes are flat"
+                            event,
+                            f"lists and mappings nested deeper than {_MAX_DEPTH}",
+                            f"{self._kind.name}s are flat",
                         )
                 case yaml.SequenceEndEvent():
                     start, items = stack.pop()
@@ -217,7 +236,7 @@ class _Builder:
                     raise self._error(
                         event,
                         f"more than {_MAX_NODES} values",
-                        "split the recipe, and join the parts with `extends`",
+                        self._kind.split,
                     )
                 if stack:
                     stack[-1][1].append(node)
@@ -229,12 +248,14 @@ class _Builder:
         if event.anchor is not None:
             raise self._error(
                 event,
-                f"&{event.anchor[:60]} is an anchor in YAML, and recipes have none",
+                f"&{event.anchor[:60]} is an anchor in YAML, and {self._kind.name}s have none",
                 "quote a text that starts with &",
             )
         if event.tag is not None:
             what = "a ! is a tag in YAML, and" if event.tag == "!" else f"the tag {event.tag[:60]!r}:"
-            raise self._error(event, f"{what} recipes have no tags", "quote a text that starts with !")
+            raise self._error(
+                event, f"{what} {self._kind.name}s have no tags", "quote a text that starts with !"
+            )
 
     def _entries(self, items: list[Node]) -> Mapping[str, Entry]:
         entries: dict[str, Entry] = {}
@@ -246,8 +267,10 @@ class _Builder:
             elif key.value == "<<":
                 self._add(
                     key,
-                    "<< merges mappings in YAML, and recipes don't",
-                    "use `extends`, or write the values out",
+                    f"<< merges mappings in YAML, and {self._kind.name}s don't",
+                    "use `extends`, or write the values out"
+                    if self._kind == RECIPE_FILE
+                    else "write the values out",
                 )
             elif key.value in entries:
                 first = entries[key.value].key.line

@@ -243,6 +243,7 @@ def _page(pair: _Pair, found: Sequence[Evaluated]) -> str:
     from quantrecipe.cli.report.estimates import best_mixes, estimate_of, stock_mixes
     from quantrecipe.cli.report.evaluations import require_same_model
     from quantrecipe.cli.report.page import Report, report_html
+    from quantrecipe.cli.report.subject import with_folded_roles
     from quantrecipe.plan.review.diff import diff_sides
 
     subject, other, registry, costs = pair.subject, pair.other, pair.inputs.registry, pair.inputs.costs
@@ -262,7 +263,11 @@ def _page(pair: _Pair, found: Sequence[Evaluated]) -> str:
             stock=stock,
             best=best_mixes(subject, registry, costs, quantized),
             other=compared,
-            diff=None if other is None else diff_sides(str(pair.path), other.side, subject.side, costs),
+            diff=None
+            if other is None
+            else diff_sides(
+                str(pair.path), with_folded_roles(other.side), with_folded_roles(subject.side), costs
+            ),
             found=found,
             runs=pair.runs,
         )

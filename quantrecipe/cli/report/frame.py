@@ -1,8 +1,8 @@
 """The frame of a page: its head, its style, and the pieces that sections are made of.
 
 The page is one file. It has no scripts, and a policy in its head forbids them, and everything from elsewhere; what
-folds is `<details>`. Colours are variables, for light and dark, and on paper they are those of light. What text from files
-is put into is escaped where it is put in.
+folds is `<details>`. Colours are variables, for light and dark, and on paper they are those of light. Text from files
+is escaped where it becomes a part of the page.
 """
 
 from __future__ import annotations
@@ -77,13 +77,14 @@ footer {{ margin-top: 3rem; padding-bottom: 2rem; color: var(--muted); font-size
   header, main, footer {{ padding: 0 .9rem }}
   dl {{ grid-template-columns: 1fr; gap: 0 }} dd {{ margin-bottom: .5rem }}
 }}
+@page {{ margin: 14mm }}
 @media print {{
   :root {{ {_LIGHT} }}
   body {{ font-size: 10pt; background: none }}
   header, main, footer {{ max-width: none; padding: 0 }}
   nav {{ display: none }}
   .wide, .scroll {{ overflow: visible }}
-  table {{ font-size: 8pt }} table.map {{ font-size: 6pt }}
+  table {{ font-size: 8pt }} table.map {{ font-size: 6pt }} table.map caption {{ font-size: 8pt }}
   table.map thead th {{ min-width: 0 }} table.map th, table.map td {{ padding: 0 .15rem }}
   table.map td, .swatch {{ -webkit-print-color-adjust: exact; print-color-adjust: exact }}
   figure {{ break-inside: avoid; max-width: 15cm }}

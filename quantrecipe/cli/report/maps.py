@@ -119,11 +119,14 @@ def show_type(field: Field, fates: Mapping[str, Fate]) -> Shown:
 
 
 def show_loss(field: Field, losses: Mapping[str, float], limits: tuple[float, float], unit: float) -> Shown:
-    """A field by what its tensors are expected to lose together. limits: the least and the most that any field loses."""
+    """A field by what its tensors are expected to lose together.
+
+    limits: the least and the most that any field loses; unit: of the number that is shown
+    """
     loss = _total(field, losses)
     if not loss:
         return Shown(text="0", shade="same")
-    digits = f"{loss / unit:.0f}" if loss >= 100 * unit else f"{loss / unit:.2g}"
+    digits = f"{loss / unit:.0f}" if loss >= 9.95 * unit else f"{loss / unit:.2g}"
     return Shown(text=digits, shade=shade_class("loss", loss_shade(loss, *limits)))
 
 

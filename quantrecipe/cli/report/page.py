@@ -94,7 +94,8 @@ def _intro(report: Report) -> str:
     )
     facts = [
         ("what it is", "a plan: the file isn't made yet" if plan is not None else "a file"),
-        ("model", " ".join(filter(None, (metadata_text(model.metadata, "general.name"), f"({model.arch})")))),
+        ("model", metadata_text(model.metadata, "general.name")),
+        ("architecture", model.arch),
         ("size", f"{bytes_text(side.nbytes)} ({side.nbytes:,} bytes)"),
         ("bits per weight", f"{side.bits_per_weight:.3f}"),
         (

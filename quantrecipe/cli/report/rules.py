@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from quantrecipe.cli.pictures.layer_map import folded_role
 from quantrecipe.cli.report.frame import Section, folded, text
 from quantrecipe.cli.report.subject import Subject
 from quantrecipe.cli.tables import Kind, Table, numbers
@@ -103,7 +104,7 @@ def _idle(subject: Subject) -> list[Rule]:
 
 
 def _roles(members: Iterable[Fate]) -> str:
-    return some_of(list(dict.fromkeys(fate.tensor.role for fate in members)), _MOST_ROLES)
+    return some_of(list(dict.fromkeys(folded_role(fate.tensor) for fate in members)), _MOST_ROLES)
 
 
 def _types(members: Iterable[Fate]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from quantrecipe.cli.pictures.layer_map import folded_role
 from quantrecipe.errors import QuantrecipeError
 from quantrecipe.plan.review.recorded import AS_WRITTEN, recorded_recipe, why_unknown
 from quantrecipe.plan.review.sides import Side, side_of_model, side_of_plan
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from quantrecipe.recipe.recipe import Recipe
     from quantrecipe.registry import Registry
 
-__all__ = ["Subject", "subject_of_file", "subject_of_plan"]
+__all__ = ["Subject", "subject_of_file", "subject_of_plan", "with_folded_roles"]
 
 Origin = Literal["given", "recorded", "inferred", "none"]
 
@@ -104,6 +105,17 @@ def subject_of_file(label: str, model: Model, inputs: PlanInputs) -> Subject:
         trace=trace,
         notes=tuple(filter(None, (*notes, why, said))),
         coverage=covered,
+    )
+
+
+def with_folded_roles(side: Side) -> Side:
+    """The side with `*` for numbers within roles: experts that are tensors of their own are told of together."""
+    return replace(
+        side,
+        tensors={
+            name: replace(fate, tensor=replace(fate.tensor, role=folded_role(fate.tensor)))
+            for name, fate in side.tensors.items()
+        },
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -32,6 +32,7 @@ __all__ = [
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
 # Behind which a name may go on in the next line.
 _PARTS = re.compile(r"[_./-](?=[^_./-])")
+_INDENT = re.compile(r"^ +")
 # Characters of a name in a table that stays in one line.
 _LONG = 20
 # What begins a mention, a reference to an issue, or an address.
@@ -104,7 +105,7 @@ def html_table(table: Table, *, caption: str = "", row_headings: bool = False) -
             continue
         cells = []
         for number, (cell, kind, style) in enumerate(zip(row, table.kinds, classes, strict=True)):
-            plain = cell_text(cell).plain
+            plain = _INDENT.sub(lambda it: "\N{NO-BREAK SPACE}" * len(it[0]), cell_text(cell).plain)
             long = kind in ("name", "code") and len(plain) > _LONG
             text = breakable(plain) if long else html.escape(plain)
             heading = row_headings and number == 0
@@ -113,25 +114,38 @@ def html_table(table: Table, *, caption: str = "", row_headings: bool = False) -
     return "\n".join([*lines, "</tbody></table>"])
 
 
-def html_of(shown: RenderableType, *, caption: str = "", row_headings: bool = False) -> str:
-    """What a command shows on a terminal, as HTML: tables, which all get the caption, and paragraphs.
+def html_of(shown: RenderableType, *, caption: str, row_headings: bool = False) -> str:
+    """What a command shows on a terminal, as HTML: paragraphs and tables.
 
-    TypeError for anything else: nothing is left out in silence.
+    caption: of the table; where there are several, the others have a number besides. TypeError for anything but
+    groups, tables and texts: nothing is left out in silence.
     """
+    parts, tables = [], 0
+    for it in _flat(shown):
+        if isinstance(it, Table):
+            tables += 1
+            said = caption if tables == 1 else f"{caption} ({tables})"
+            table = html_table(it, caption=said, row_headings=row_headings)
+            # What may be wider than a screen scrolls, and the keyboard has to get there.
+            begin = f'<div class="wide" role="region" aria-label="{html.escape(said)}" tabindex="0">'
+            parts.append(f"{begin}{table}</div>")
+        else:
+            parts.append(f"<p>{html.escape(it)}</p>")
+    return "\n".join(parts)
+
+
+def _flat(shown: RenderableType) -> Iterator[Table | str]:
+    """The tables and texts in it that aren't empty, in their order."""
     if isinstance(shown, Group):
-        parts = (html_of(it, caption=caption, row_headings=row_headings) for it in shown.renderables)
-        return "\n".join(filter(None, parts))
-    if isinstance(shown, Table):
-        table = html_table(shown, caption=caption, row_headings=row_headings)
-        if not shown.rows:
-            return ""
-        # What may be wider than a screen scrolls, and the keyboard has to get there.
-        name = html.escape(caption or "table")
-        return f'<div class="wide" role="region" aria-label="{name}" tabindex="0">{table}</div>'
-    if isinstance(shown, Paragraph | Text):
+        for it in shown.renderables:
+            yield from _flat(it)
+    elif isinstance(shown, Table):
+        yield from [shown] if shown.rows else []
+    elif isinstance(shown, Paragraph | Text):
         text = str(shown.text if isinstance(shown, Paragraph) else shown).strip()
-        return f"<p>{html.escape(text)}</p>" if text else ""
-    raise TypeError(f"{type(shown).__name__} has no HTML")
+        yield from [text] if text else []
+    else:
+        raise TypeError(f"{type(shown).__name__} has no HTML")
 
 
 def breakable(text: str) -> str:

@@ -273,9 +273,9 @@ class TestOtherForms:
         ]
 
     def test_html_of_what_a_command_shows(self) -> None:
-        shown = Group(
-            Text("a < b"), Group(Paragraph("c & d"), Text()), Table(("word",), [("e",)]), Table(("word",), [])
-        )
+        second = Table({"x": "word"}, [("  f",)])
+        tables = Table(("word",), [("e",)]), Table(("word",), []), second
+        shown = Group(Text("a < b"), Group(Paragraph("c & d"), Text()), *tables)
         assert html_of(shown, caption="it's").splitlines() == [
             "<p>a &lt; b</p>",
             "<p>c &amp; d</p>",
@@ -283,9 +283,15 @@ class TestOtherForms:
             "<tbody>",
             "<tr><td>e</td></tr>",
             "</tbody></table></div>",
+            '<div class="wide" role="region" aria-label="it&#x27;s (2)" tabindex="0">'
+            "<table><caption>it&#x27;s (2)</caption>",
+            '<thead><tr><th scope="col">x</th></tr></thead>',
+            "<tbody>",
+            "<tr><td>\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}f</td></tr>",
+            "</tbody></table></div>",
         ]
-        with pytest.raises(TypeError):
-            html_of("a text that nobody wrapped")
+        with pytest.raises(TypeError, match="str has no HTML"):
+            html_of("a text that nobody wrapped", caption="c")
 
     def test_a_long_name_may_end_a_line_behind_each_of_its_parts(self) -> None:
         assert breakable("blk.0.ffn_<b>__x") == "blk.<wbr>0.<wbr>ffn_<wbr>&lt;b&gt;__<wbr>x"

@@ -61,10 +61,14 @@ def draw_treemap(parts: Sequence[Part]) -> Figure:
         colour = SCALES["bits"][type_shade(part.bits)]
         axes.add_patch(
             Rectangle(
-                (place.x, place.y), place.width, place.height,
-                facecolor=colour, edgecolor=THEME["paper"], linewidth=1.2,
+                (place.x, place.y),
+                place.width,
+                place.height,
+                facecolor=colour,
+                edgecolor=THEME["paper"],
+                linewidth=1.2,
             )
-        )  # fmt: skip
+        )
         if text := "\n".join(map(label, _fitting(part.lines, place))):
             middle = place.x + place.width / 2, place.y + place.height / 2
             axes.text(*middle, text, color=ink(colour), fontsize=_FONT, ha="center", va="center")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,38 +14,20 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.options.paths import FILE_OR_RECIPE, file_option
 from quantrecipe.cli.options.shared import force_option
-from quantrecipe.cli.planned.planning import PlanOptions, load_planned, plan_options
+from quantrecipe.cli.planned.planning import PlanOptions, plan_options
 from quantrecipe.cli.subcommand import subcommand
-from quantrecipe.errors import EvaluationError, ModelError, OutputError
+from quantrecipe.errors import EvaluationError, OutputError, RecipeError
 
 if TYPE_CHECKING:
-    from quantrecipe.cli.planned.inputs import PlanInputs
     from quantrecipe.cli.report.estimates import Estimate
     from quantrecipe.cli.report.evaluations import Evaluated
+    from quantrecipe.cli.report.pair import Pair
     from quantrecipe.cli.report.subject import Subject
-    from quantrecipe.model.model import Model
 
 __all__ = ["command"]
 
 # What files have, too; every other option of plans is about making one.
 _OF_FILES = {"imatrix", "another_model", "sensitivity"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Pair:
-    """What the page is about, what that is compared with, and what both are made from.
-
-    path:  of the model, or of the file
-    model: for other mixes, before any of its layers is pruned
-    runs:  what it takes where it runs, as HTML
-    """
-
-    subject: Subject
-    other: Subject | None
-    model: Model
-    path: Path
-    inputs: PlanInputs
-    runs: str = ""
 
 
 @subcommand(
@@ -106,25 +88,26 @@ def command(
     from quantrecipe.cli.output_files import check_output, write_text
     from quantrecipe.cli.pictures.figure import check_pictures
 
-    recipes, models = _sorted(words)
+    recipes, models = _sorted(ctx, words)
     if output.suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"{output} is no name for a page", "end it with .html")
     check_output(output, force=force)
     check_pictures()
     if not recipes:
         _refuse_options_of_plans()
-    if base is not None and len(recipes) + len(models) > 2 - (not recipes):
+    if base is not None and (len(recipes) > 1 or len(models) > 1):
         raise click.UsageError(
             "--base is what one recipe, or one file, is compared with: leave the other one out."
         )
     from quantrecipe.cli.report.evaluations import read_evaluation
+    from quantrecipe.cli.report.pair import pair_of_files, pair_of_plans
 
     found = [read_evaluation(path) for path in evaluations]
     wanted = PlanOptions(**options)
     pair = (
-        _of_recipes(ctx, recipes, models[0], base, wanted)
+        pair_of_plans(ctx, recipes, models[0], base, wanted)
         if recipes
-        else _of_files(ctx, models, base, wanted)
+        else pair_of_files(ctx, models, base, wanted)
     )
     page = _page(pair, found)
     write_text(output, page, force=force)
@@ -132,22 +115,42 @@ def command(
     ctx.console.print(f"wrote {printable(str(output))} ({size:,} KiB)")
 
 
-def _sorted(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Recipes and models. UsageError where they aren't as the command takes them."""
+def _sorted(ctx: Context, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Recipes and models, of which the last word is one. UsageError where they can't be told apart."""
     from quantrecipe.cli.word_order import is_model
 
-    are = [word.startswith("hf://") or is_model(word) for word in words]
-    recipes = [word for word, it in zip(words, are, strict=True) if not it]
-    models = [word for word, it in zip(words, are, strict=True) if it]
-    if are != sorted(are):
-        raise click.UsageError(f"{models[0]} is a model, and {recipes[-1]} is a recipe: recipes stand first.")
-    if recipes and not models:
+    *before, last = words
+    are = [_is_on_the_hub(word) or is_model(word) for word in words]
+    models = [*(word for word, it in zip(before, are, strict=False) if it), last]
+    recipes = [word for word, it in zip(before, are, strict=False) if not it]
+    if not are[-1] and _is_recipe(ctx, last):
+        if len(models) > 1:
+            raise click.UsageError(f"{models[0]} is a model, and {last} is a recipe: recipes stand first.")
         raise click.UsageError(
-            f"{recipes[-1]} is a recipe: name the model behind it. shapes/qwen3-14b is one that ships."
+            f"{last} is a recipe: name the model behind it. shapes/qwen3-14b is one that ships."
         )
     if len(recipes) > 2 or len(models) > 2 or (recipes and len(models) > 1):
         raise click.UsageError("give one file, two files, or one or two recipes and a model.")
     return recipes, models
+
+
+def _is_on_the_hub(word: str) -> bool:
+    return word.startswith("hf://")
+
+
+def _is_recipe(ctx: Context, word: str) -> bool:
+    """True for a recipe's file, and for the name of one that ships."""
+    if word.endswith((".yaml", ".yml")):
+        return True
+    if os.path.lexists(word):  # whoever opens it says what it is
+        return False
+    from quantrecipe.recipe.load import recipe_place
+
+    try:
+        recipe_place(word, ctx.load_registry())
+    except RecipeError:
+        return False
+    return True
 
 
 def _refuse_options_of_plans() -> None:
@@ -160,86 +163,7 @@ def _refuse_options_of_plans() -> None:
             raise click.UsageError(f"{param.opts[0]} is for a recipe and a model: the file is there already.")
 
 
-def _of_recipes(
-    ctx: Context, recipes: Sequence[str], model: str, base: str | None, options: PlanOptions
-) -> _Pair:
-    """One or two plans on a model."""
-    from quantrecipe.cli.named_recipes import load_recipes
-    from quantrecipe.cli.report.subject import subject_of_plan
-    from quantrecipe.model.open_model import located
-
-    planned = load_planned(ctx, recipes, located(model), options)
-    *others, (name, recipe) = list(zip(recipes, planned.recipes, strict=True))
-    if base is not None:  # what limits the recipe is no matter of what it is compared with
-        others = [(base, load_recipes(ctx, [base], planned.inputs.registry)[0])]
-    inputs = planned.inputs
-    subject = subject_of_plan(name, recipe, planned.model, inputs, planned.split)
-    lenient = replace(inputs, strict=False)
-    other = [subject_of_plan(label, it, planned.model, lenient, planned.split) for label, it in others]
-    return _Pair(
-        subject=subject,
-        other=other[0] if other else None,
-        model=planned.model,
-        path=planned.model.path,
-        inputs=inputs,
-        runs=_runs(subject, options),
-    )
-
-
-def _runs(subject: Subject, options: PlanOptions) -> str:
-    if options.running is None or subject.plan is None:
-        return ""
-    from quantrecipe.cli.planned.running_table import render_runs
-    from quantrecipe.cli.tables.markup import html_of
-
-    return html_of(render_runs(subject.plan, options.running), caption="What it takes where it runs")
-
-
-def _of_files(ctx: Context, models: Sequence[str], base: str | None, options: PlanOptions) -> _Pair:
-    """One or two GGUF files; or one, and what a recipe would make of it."""
-    from quantrecipe.cli.named_recipes import load_recipes
-    from quantrecipe.cli.planned.inputs import PlanInputs
-    from quantrecipe.cli.report.subject import subject_of_file, subject_of_plan
-    from quantrecipe.model.not_a_model import require_model
-    from quantrecipe.model.open_model import located, open_model
-
-    registry = ctx.load_registry()
-    inputs = PlanInputs(
-        registry=registry,
-        imatrix=options.imatrix,
-        another_model=options.another_model,
-        sensitivity=options.sensitivity,
-        allow_requantize=True,
-    )
-    opened = [open_model(located(word), registry=registry) for word in models]
-    for model in opened:
-        require_model(model)
-        if model.container != "gguf":
-            raise ModelError(
-                "isn't quantized",
-                "name the recipe that is to make something of it before it, or give a GGUF",
-                file=model.path,
-            )
-    *others, subject = [
-        subject_of_file(word, model, inputs) for word, model in zip(models, opened, strict=True)
-    ]
-    if others and not others[0].side.tensors.keys() & subject.side.tensors.keys():
-        raise ModelError(
-            f"has no tensor in common with {models[0]}", "compare files of one model", file=models[1]
-        )
-    if base is not None:
-        (recipe,) = load_recipes(ctx, [base], registry)
-        others = [subject_of_plan(base, recipe, opened[0], inputs)]
-    return _Pair(
-        subject=subject,
-        other=others[0] if others else None,
-        model=opened[-1],
-        path=opened[-1].path,
-        inputs=inputs,
-    )
-
-
-def _page(pair: _Pair, found: Sequence[Evaluated]) -> str:
+def _page(pair: Pair, found: Sequence[Evaluated]) -> str:
     from quantrecipe.cli.report.estimates import best_mixes, estimate_of, stock_mixes
     from quantrecipe.cli.report.evaluations import require_same_model
     from quantrecipe.cli.report.page import Report, report_html

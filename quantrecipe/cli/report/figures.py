@@ -48,27 +48,46 @@ def draw_front(
     unit, divisor = binary_unit(max(every))
     if best:
         axes.plot(
-            [it.nbytes / divisor for it in best], [it.cost for it in best],
-            color=THEME["muted"], linewidth=1.2, label="best mixes, by the estimate", zorder=1,
-        )  # fmt: skip
+            [it.nbytes / divisor for it in best],
+            [it.cost for it in best],
+            color=THEME["muted"],
+            linewidth=1.2,
+            label="best mixes, by the estimate",
+            zorder=1,
+        )
     points = [mix for mix in stock if mix.loss > 0]
     axes.plot(
-        [mix.nbytes / divisor for mix in points], [mix.loss for mix in points],
-        "o", color=THEME["first"], markersize=4, label="llama-quantize's mixes, by the estimate", zorder=2,
-    )  # fmt: skip
+        [mix.nbytes / divisor for mix in points],
+        [mix.loss for mix in points],
+        "o",
+        color=THEME["first"],
+        markersize=4,
+        label="llama-quantize's mixes, by the estimate",
+        zorder=2,
+    )
     for number, (name, (nbytes, loss)) in enumerate(marked.items()):
         if loss > 0:
             axes.plot(
-                [nbytes / divisor], [loss], "*sD"[number % 3], color=THEME["second"],
-                markersize=12 if number == 0 else 7, label=_short(name), zorder=4,
-            )  # fmt: skip
+                [nbytes / divisor],
+                [loss],
+                "*sD"[number % 3],
+                color=THEME["second"],
+                markersize=12 if number == 0 else 7,
+                label=_short(name),
+                zorder=4,
+            )
     if measured:
         axes.errorbar(
             [nbytes / divisor for nbytes, *_ in measured.values()],
             [mean for _, mean, _ in measured.values()],
             yerr=[error for *_, error in measured.values()],
-            fmt="d", markersize=5, capsize=2, color=THEME["third"], label="measured by eval", zorder=3,
-        )  # fmt: skip
+            fmt="d",
+            markersize=5,
+            capsize=2,
+            color=THEME["third"],
+            label="measured by eval",
+            zorder=3,
+        )
     axes.set_yscale("log")
     _limit(axes, points, best, marked, measured, divisor)
     _name(axes, {mix.name: (mix.nbytes / divisor, mix.loss) for mix in _unbeaten(points)})
@@ -132,10 +151,15 @@ def draw_by_text(candidates: Sequence[Candidate], names: Sequence[str]) -> Figur
             means.append(mean)
             ends.append((max(0.0, mean - low), max(0.0, high - mean)))
         axes.errorbar(
-            means, [place + shift for place in range(len(texts))],
-            xerr=list(zip(*ends, strict=True)), fmt=_MARKS[number % len(_MARKS)],
-            color=_COLOURS[number % len(_COLOURS)], markersize=4, capsize=2, label=_short(name),
-        )  # fmt: skip
+            means,
+            [place + shift for place in range(len(texts))],
+            xerr=list(zip(*ends, strict=True)),
+            fmt=_MARKS[number % len(_MARKS)],
+            color=_COLOURS[number % len(_COLOURS)],
+            markersize=4,
+            capsize=2,
+            label=_short(name),
+        )
     axes.set_yticks(range(len(texts)), [_short(text) for text in texts])
     axes.set_ylim(len(texts) - 0.5, -0.5)
     axes.set_xlim(left=0)
@@ -157,9 +181,13 @@ def draw_by_context(candidates: Sequence[Candidate], names: Sequence[str]) -> Fi
         )
         known = [bucket.kld_mean.known or (bucket.kld_mean.value,) * 2 for bucket in buckets]
         axes.fill_between(
-            places, [low for low, _ in known], [high for _, high in known],
-            color=_COLOURS[number % len(_COLOURS)], alpha=0.15, linewidth=0,
-        )  # fmt: skip
+            places,
+            [low for low, _ in known],
+            [high for _, high in known],
+            color=_COLOURS[number % len(_COLOURS)],
+            alpha=0.15,
+            linewidth=0,
+        )
     axes.set_ylim(bottom=0)
     axes.set_xlabel("tokens of context", fontsize=9)
     axes.set_ylabel("mean KL divergence, nats", fontsize=9)
@@ -186,9 +214,13 @@ def _name(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
         if all(abs(x - a) > _NAME_ROOM[0] or abs(y - b) > _NAME_ROOM[1] for a, b in taken):
             taken.append((x, y))
             axes.annotate(
-                label(name), point,
-                textcoords="offset points", xytext=(5, 3), fontsize=7, color=THEME["ink"],
-            )  # fmt: skip
+                label(name),
+                point,
+                textcoords="offset points",
+                xytext=(5, 3),
+                fontsize=7,
+                color=THEME["ink"],
+            )
 
 
 def _unbeaten(mixes: Sequence[Mix]) -> list[Mix]:

@@ -62,7 +62,7 @@ def losses_section(side: Side, losses: Mapping[str, float], source: str, *, prio
         if prior
         else f"Estimated from a sensitivity file ({source}); {_AMOUNT}."
     )
-    unit, divisor = next((it for it in _UNITS if most >= 10 * it[1]), _UNITS[-1])
+    unit, divisor = next((it for it in _UNITS if most >= it[1]), _UNITS[-1])
     body = [
         f"<p>{text(said)} The darkest field loses {text(loss_text(most))}.</p>",
         maps_html(
@@ -74,9 +74,12 @@ def losses_section(side: Side, losses: Mapping[str, float], source: str, *, prio
     ]
     if found.outside:
         rows = sorted(
-            ((role, loss_text(_total(names, losses))) for role, names in found.outside.items()
-             if _total(names, losses) > 0)
-        )  # fmt: skip
+            (
+                (role, loss_text(_total(names, losses)))
+                for role, names in found.outside.items()
+                if _total(names, losses) > 0
+            )
+        )
         table = Table({"tensor": "name", "expected loss": "number"}, rows)
         body.append(html_of(table, caption="Expected loss outside the layers", row_headings=True))
     return Section(ident="losses", title="Expected loss by layer and role", body="\n".join(body))

@@ -10,6 +10,7 @@ from quantrecipe import __version__
 from quantrecipe.allocate.front import Point
 from quantrecipe.cli.planned.spending_table import render_spending
 from quantrecipe.cli.report.estimates import Estimate, Mix
+from quantrecipe.cli.report.evaluation_section import evaluation_section
 from quantrecipe.cli.report.evaluations import Evaluated
 from quantrecipe.cli.report.frame import facts_html, page_html, paragraphs
 from quantrecipe.cli.report.maps import losses_section, types_section
@@ -17,7 +18,6 @@ from quantrecipe.cli.report.rules import recipe_section
 from quantrecipe.cli.report.sections import (
     bytes_section,
     differences_section,
-    evaluation_section,
     front_section,
     importance_section,
     provenance_section,
@@ -110,6 +110,10 @@ def _intro(report: Report) -> str:
     if report.estimate.unknown:
         notes.append(
             f"{len(report.estimate.unknown)} tensors are of types that aren't known here; they count no loss"
+        )
+    if report.estimate.prior and not model.n_blocks:
+        notes.append(
+            "typical losses are those of language models' layers, and this has none: they say little here"
         )
     parts = [facts_html(facts), paragraphs(notes, note=True)]
     if plan is not None and plan.spending is not None:

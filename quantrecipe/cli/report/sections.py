@@ -1,4 +1,4 @@
-"""Sections of a report: bytes by role, size and loss, what changes, evaluations, importance, provenance."""
+"""Sections of a report: bytes by role, size and loss, what changes, importance, provenance."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from pathlib import Path
 from quantrecipe.allocate.front import Point
 from quantrecipe.cli.diff.comparison import Comparison, headline, metadata_table
 from quantrecipe.cli.diff.terminal import changes_table, totals_table
-from quantrecipe.cli.eval.candidates import Candidate
-from quantrecipe.cli.eval.figures import by_context_table, figures_table, names_of, side_by_side
 from quantrecipe.cli.pictures.inline import inline_svg
 from quantrecipe.cli.pictures.treemap import Part, draw_treemap
 from quantrecipe.cli.planned.coverage_table import render_coverage
 from quantrecipe.cli.report.estimates import Estimate, Mix
-from quantrecipe.cli.report.evaluations import Evaluated
-from quantrecipe.cli.report.figures import draw_by_context, draw_by_text, draw_front, draw_tails
+from quantrecipe.cli.report.figures import draw_front
 from quantrecipe.cli.report.frame import Section, facts_html, figure_html, folded, paragraphs, text
 from quantrecipe.cli.report.maps import changes_map
 from quantrecipe.cli.report.subject import Subject
@@ -32,7 +29,6 @@ __all__ = [
     "Role",
     "bytes_section",
     "differences_section",
-    "evaluation_section",
     "front_section",
     "importance_section",
     "provenance_section",
@@ -42,14 +38,6 @@ __all__ = [
 _MOST_HASHES = 2000
 """Tensors whose hashes are listed: more would fill the page with what nobody reads, and `inspect` has them."""
 _LONGEST_VALUE = 400
-_TAILS: Mapping[str, str] = {
-    "median": "kld_median",
-    "90 %": "kld_90",
-    "95 %": "kld_95",
-    "99 %": "kld_99",
-    "99.9 %": "kld_999",
-    "largest": "kld_max",
-}
 _FACTS = (
     "general.name",
     "general.basename",
@@ -205,71 +193,6 @@ def differences_section(diff: PlanDiff) -> Section:
         table = html_of(metadata_table(diff), caption="Metadata whose values differ")
         body.append(folded(f"Metadata ({len(diff.metadata)} keys differ)", table))
     return Section(ident="differences", title="What changes", body="\n".join(body))
-
-
-def evaluation_section(found: Sequence[Evaluated], own: Sequence[Candidate | None]) -> Section:
-    """What running the models said. own: the evaluation of the subject in each, None where it has none."""
-    parts = []
-    for number, (evaluated, ours) in enumerate(zip(found, own, strict=True)):
-        parts.append(_evaluation(evaluated, ours, f"eval-{number}", heading=len(found) > 1))
-    return Section(ident="evaluation", title="Evaluation", body="\n".join(parts))
-
-
-def _evaluation(it: Evaluated, ours: Candidate | None, key: str, *, heading: bool) -> str:
-    candidates = [*([ours] if ours is not None else []), *(c for c in it.candidates if c is not ours)]
-    names = names_of(candidates)
-    texts = ", ".join(f"{one.name} ({one.chunks} chunks)" for one in it.texts)
-    parts = [f"<h3>{text(it.path.name)}</h3>"] if heading else []
-    parts.append(
-        facts_html(
-            [
-                ("compared with", it.reference),
-                ("on", texts),
-                ("positions", f"{it.positions:,}, contexts of {it.n_ctx:,} tokens"),
-                ("noise of the engine", "" if it.noise is None else f"KL divergence {it.noise.mean:.1e}"),
-                ("this file", names[0] if ours is not None else "isn't among the files that were evaluated"),
-            ]
-        )
-    )
-    if len(candidates) > 1:
-        parts.append(
-            html_of(side_by_side(candidates, names, it.noise), caption="The files beside each other")
-        )
-    if ours is not None or len(candidates) == 1:
-        parts.append(
-            html_of(figures_table(candidates[0]), caption=f"All figures of {names[0]}", row_headings=True)
-        )
-    drawings = [
-        ("tails", draw_tails(candidates, names), "Tails: how far the worst positions are off."),
-        ("texts", draw_by_text(candidates, names), "By text: the mean, and where it lies with 95 %."),
-    ]
-    if any(len(one.intervals.by_context) > 1 for one in candidates):
-        drawings.append(
-            (
-                "context",
-                draw_by_context(candidates, names),
-                "By position: the mean, by the tokens that stand before.",
-            )
-        )
-    for name, figure, caption in drawings:
-        parts.append(
-            figure_html(inline_svg(figure, f"{key}-{name}", f"{caption} Tables have the same."), caption)
-        )
-    parts.append(
-        html_of(_tails_table(candidates, names), caption="Quantiles of the KL divergence", row_headings=True)
-    )
-    if any(one.intervals.by_context for one in candidates):
-        parts.append(html_of(by_context_table(candidates, names), caption="By tokens of context"))
-    return "\n".join(parts)
-
-
-def _tails_table(candidates: Sequence[Candidate], names: Sequence[str]) -> Table:
-    rows = [
-        (name, *(f"{getattr(it.all, key):#.3g}" for key in _TAILS.values()))
-        for name, it in zip(names, candidates, strict=True)
-    ]
-    columns: dict[str, Kind] = {"file": "name"}
-    return Table(columns | numbers(*_TAILS), rows)
 
 
 def importance_section(subject: Subject) -> Section | None:

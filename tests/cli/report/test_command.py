@@ -330,6 +330,13 @@ class TestEvaluations:
         assert measured["made.gguf"] == measured["other.gguf"] == "0.0125 ± 0.0005"
         assert measured["Q2_K"] == ""
 
+    def test_of_two_files_of_one_size_it_is_the_one_of_this_name(self) -> None:
+        size = self.sized("other.gguf")
+        files = [evaluation("twin.gguf", *size), evaluation("elsewhere/other.gguf", *size)]
+        write_evaluations(*files)
+        page = written("other.gguf", "--eval", "eval.json")
+        assert page.table("All figures of elsewhere/other.gguf").rows
+
     def test_another_file_s_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
         write_evaluations(evaluation("other.gguf", *self.sized("other.gguf")))
         assert main(["report", f"{LONG}/made.gguf", "-o", "no.html", "--eval", "eval.json"]) == 1

@@ -49,10 +49,9 @@ def _evaluation(it: Evaluated, ours: Candidate | None, key: str, *, heading: boo
             ]
         )
     )
-    if len(candidates) > 1:
-        parts.append(
-            html_of(side_by_side(candidates, names, it.noise), caption="The files beside each other")
-        )
+    if len(candidates) > 1:  # in the order of the run: all are compared with the first one
+        beside = side_by_side(it.candidates, names_of(it.candidates), it.noise)
+        parts.append(html_of(beside, caption="The files beside each other"))
     if ours is not None or len(candidates) == 1:
         parts.append(
             html_of(figures_table(candidates[0]), caption=f"All figures of {names[0]}", row_headings=True)

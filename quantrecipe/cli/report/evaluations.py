@@ -96,9 +96,11 @@ def read_evaluation(path: Path) -> Evaluated:
         raise EvaluationError(f"can't be read: {error.strerror or error}", remedy, file=path) from error
     except ValueError as error:
         raise EvaluationError(f"is no evaluation: {error}", remedy, file=path) from error
+    said = document.reference
     if not document.files:
         raise EvaluationError("has the reference alone, and no file", remedy, file=path)
-    said = document.reference
+    if len({_shape(it) for it in document.files}) > 1 or not document.files[0].texts:
+        raise EvaluationError("is no evaluation: its files aren't of the same texts", remedy, file=path)
     return Evaluated(
         path=path,
         reference=said.model,
@@ -108,6 +110,12 @@ def read_evaluation(path: Path) -> Evaluated:
         noise=said.noise,
         candidates=tuple(map(_candidate, document.files)),
     )
+
+
+def _shape(it: _File) -> tuple[object, ...]:
+    """What the files of one run have in common: the texts, and the parts of a chunk."""
+    places = tuple((bucket.first, bucket.last) for bucket in it.intervals.by_context)
+    return tuple(sorted(it.texts)), places
 
 
 def _candidate(it: _File) -> Candidate:

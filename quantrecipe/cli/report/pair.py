@@ -42,7 +42,6 @@ def pair_of_plans(
     ctx: Context, recipes: Sequence[str], model: str, base: str | None, options: PlanOptions
 ) -> Pair:
     """One or two plans on a model."""
-
     planned = load_planned(ctx, recipes, located(model), options)
     *others, (name, recipe) = list(zip(recipes, planned.recipes, strict=True))
     if base is not None:  # what limits the recipe is no matter of what it is compared with
@@ -70,7 +69,6 @@ def _runs(subject: Subject, options: PlanOptions) -> str:
 
 def pair_of_files(ctx: Context, models: Sequence[str], base: str | None, options: PlanOptions) -> Pair:
     """One or two GGUF files; or one, and what a recipe would make of it."""
-
     registry = ctx.load_registry()
     inputs = PlanInputs(
         registry=registry,

@@ -10,6 +10,7 @@ from quantrecipe.allocate.front import Point
 from quantrecipe.cli.diff.comparison import Comparison, headline, metadata_table
 from quantrecipe.cli.diff.terminal import changes_table, totals_table
 from quantrecipe.cli.pictures.inline import inline_svg
+from quantrecipe.cli.pictures.layer_map import folded_role
 from quantrecipe.cli.pictures.treemap import Part, draw_treemap
 from quantrecipe.cli.planned.coverage_table import render_coverage
 from quantrecipe.cli.report.estimates import Estimate, Mix
@@ -72,8 +73,6 @@ class Role:
 
 def roles_of(fates: Iterable[Fate]) -> list[Role]:
     """The roles, the one with most bytes first; numbers within roles, such as those of experts, are folded."""
-    from quantrecipe.cli.pictures.layer_map import folded_role
-
     groups: dict[str, list[Fate]] = {}
     for fate in fates:
         groups.setdefault(folded_role(fate.tensor), []).append(fate)

@@ -54,7 +54,7 @@ rules:
 @pytest.fixture(scope="module", autouse=True)
 def few_mixes() -> Iterator[None]:
     """Three of llama-quantize's mixes stand for all of them: a test would wait longest for those."""
-    names = ("llama.cpp/Q2_K", "llama.cpp/Q4_K_M", "llama.cpp/Q4_K", "llama.cpp/F16")
+    names = ("llama.cpp/Q2_K", "llama.cpp/Q4_K_M", "llama.cpp/Q4_K", "llama.cpp/COPY")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("quantrecipe.cli.report.estimates.shipped_recipes", lambda registry: names)
         yield
@@ -239,6 +239,7 @@ class TestFiles:
         assert "was inferred from them" in page.text
         assert "llama.cpp/Q5_K_M" in page.text
         assert "No hashes of its data are recorded" in page.text
+        assert page.table("Mixes of this model").column("mix") == ["other.gguf", "Q2_K", "Q4_K_M"]
 
     def test_what_another_program_copied_along_is_not_believed(self) -> None:
         """llama-quantize leaves our records in a file of other types."""
@@ -329,6 +330,25 @@ class TestEvaluations:
         measured = dict(zip(mixes.column("mix"), mixes.column("measured loss"), strict=True))
         assert measured["made.gguf"] == measured["other.gguf"] == "0.0125 ± 0.0005"
         assert measured["Q2_K"] == ""
+
+    def test_verdicts_are_beside_the_first_file_of_the_run(self) -> None:
+        none = {key: {"value": 0.5} for key in ("kld_mean", "kld_99", "kld_999", "perplexity", "top1")}
+        beside = {**none, "verdict": "unknown", "text_needed": None}
+        write_evaluations(
+            evaluation("other.gguf", *self.sized("other.gguf")),
+            evaluation("made.gguf", *self.sized(f"{LONG}/made.gguf"), beside=beside),
+        )
+        page = written(f"{LONG}/made.gguf", "--eval", "eval.json")
+        assert "made.gguf against other.gguf: can't be told apart" in page.text
+        assert [row[0] for row in page.table("Quantiles").rows[1:]] == ["made.gguf", "other.gguf"]
+
+    def test_files_of_several_runs_are_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
+        size = self.sized("other.gguf")
+        strange = evaluation("b.gguf", *size)
+        strange["texts"] = {"prose": strange["all"]}
+        write_evaluations(evaluation("other.gguf", *size), strange)
+        assert main(["report", "other.gguf", "-o", "no.html", "--eval", "eval.json"]) == 1
+        assert "its files aren't of the same texts" in " ".join(capsys.readouterr().err.split())
 
     def test_of_two_files_of_one_size_it_is_the_one_of_this_name(self) -> None:
         size = self.sized("other.gguf")

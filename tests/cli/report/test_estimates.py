@@ -149,3 +149,4 @@ def test_a_file_is_what_it_holds(dense: Model) -> None:
     assert subject.plan is None
     assert {fate.type for fate in subject.side.tensors.values()} == {"BF16", "F32"}
     assert estimate_of(subject, REGISTRY, None).total == 0
+    assert estimate_of(planned(dense, "llama.cpp/F16"), REGISTRY, None).total == 0

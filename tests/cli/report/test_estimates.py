@@ -109,6 +109,17 @@ def test_nothing_is_better_than_the_best_mixes(
     assert near.cost > q4.loss / 4  # and it isn't better by so much that something is left out
 
 
+def test_many_alike_cost_as_much_as_each_by_itself(apart: Model) -> None:
+    """What was measured is of each tensor, and isn't folded: the line begins and ends at the same mixes."""
+    quantized = {name for mix in stock_mixes(apart, REGISTRY, None) for name in mix.quantized}
+    subject = planned(apart)
+    folded, each = (best_mixes(subject, REGISTRY, it, quantized) for it in (None, estimate(apart, REGISTRY)))
+    assert len(folded) < len(each)
+    for place in (0, -1):
+        assert folded[place].nbytes == each[place].nbytes
+        assert folded[place].cost == pytest.approx(each[place].cost)
+
+
 def test_what_is_as_it_was_published_loses_nothing(dense: Model) -> None:
     subject = planned(dense)
     name = "blk.0.ffn_up.weight"

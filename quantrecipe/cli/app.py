@@ -49,6 +49,7 @@ SECTIONS = {
     },
     "Look at files, bring recipes in and out": {
         "inspect": "Show what is in a model file.",
+        "report": "Show a plan or a file as one page: maps, figures, reasons.",
         "imatrix": "Show, convert, merge and compare importance matrices.",
         "import": "Make a recipe of a quantized model, or of a command line.",
         "export": "Say what a recipe does in another program's language.",

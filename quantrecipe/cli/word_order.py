@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-__all__ = ["refuse_llama_quantize", "refuse_model_as_word", "refuse_model_first"]
+__all__ = ["is_model", "refuse_llama_quantize", "refuse_model_as_word", "refuse_model_first"]
 
 # What llama-quantize is called, or was.
 _PROGRAMS = ("quantize", "llama-quantize")
@@ -86,8 +86,8 @@ def refuse_model_first(name: str, command: click.Command, args: Sequence[str]) -
     if len(words) < 2:
         return
     recipes, model = (words[:-1], words[-1]) if "recipes" in places else (words[:1], words[1])
-    models = [it for it in recipes if _is_model(it)]
-    if len(models) != 1 or _is_model(model) or not _is_recipe_name(model):
+    models = [it for it in recipes if is_model(it)]
+    if len(models) != 1 or is_model(model) or not _is_recipe_name(model):
         return
     others = [it for it in recipes if it != models[0]]
     left = list(args)  # tensors and options, as they were
@@ -102,7 +102,7 @@ def refuse_model_as_word(name: str, command: click.Command, args: Sequence[str])
     if not any("--model" in it.opts for it in command.params):
         return
     _, left_over = _parsed(command, args)
-    if not left_over or not all(map(_is_model, left_over)):
+    if not left_over or not all(map(is_model, left_over)):
         return
     kept = list(args)
     for word in left_over:
@@ -207,10 +207,11 @@ def _parsed(command: click.Command, args: Sequence[str]) -> tuple[Mapping[str, A
 
 
 def _is_model_name(word: str) -> bool:
-    return word.endswith((".gguf", ".safetensors")) or _is_model(word)
+    return word.endswith((".gguf", ".safetensors")) or is_model(word)
 
 
-def _is_model(word: str) -> bool:
+def is_model(word: str) -> bool:
+    """True for a word that names a model: a file or a folder that is one, shapes/NAME, or a GGUF that isn't there."""
     from quantrecipe.misplaced import kind_of
 
     if word.startswith("shapes/") and not os.path.lexists(word):

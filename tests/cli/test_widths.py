@@ -151,6 +151,7 @@ CASES: dict[str, list[str]] = {
     "fit": [
         f"fit '{EXAMPLE}' --prior --size 2MB -o fitted.yaml --force",
     ],
+    "report": [],  # it writes a page, and says where; its own tests read that
     "sensitivity": ["sensitivity model.gguf --types Q8_0,Q4_0 --sample 1 -o measured.jsonl"],
     "eval": [
         f"eval {' '.join(f'out/{LONG}-{kind}.gguf' for kind in ('Q4_K_M', 'IQ4_XS', 'Q8_0', 'BF16', 'F16'))}"

@@ -34,7 +34,7 @@ from quantrecipe.cli.units import bytes_text
 from quantrecipe.plan.review.diff import Change, PlanDiff
 from quantrecipe.plan.review.rule_changes import RuleChange
 
-__all__ = ["render_diff"]
+__all__ = ["changes_table", "render_diff", "totals_table"]
 
 
 def render_diff(comparisons: list[Comparison], old: str, new: str, *, every: bool = False) -> RenderableType:
@@ -73,7 +73,7 @@ def _model(comparison: Comparison, old: str, new: str, *, every: bool) -> list[R
         return lines
     parts: list[RenderableType] = []
     if diff.changes:
-        parts.append(_changes(diff))
+        parts.append(changes_table(diff))
     if found := reasons(diff):
         parts += [
             Table(("text", "text"), [((because, "dim"), why) for because, why in found.items()]),
@@ -84,11 +84,12 @@ def _model(comparison: Comparison, old: str, new: str, *, every: bool) -> list[R
     if diff.metadata:
         parts.append(metadata_table(diff))
     if diff.differs:
-        parts.append(_totals(diff, speed_rows(comparison)))
+        parts.append(totals_table(comparison))
     return [*parts, *(_rule(change) for change in diff.rules)]
 
 
-def _changes(diff: PlanDiff) -> Table:
+def changes_table(diff: PlanDiff) -> Table:
+    """A line for tensors that fare alike: what they were, what they are, and what decided."""
     costs = diff.unknown_costs is not None
     rows: list[tuple[Cell, ...]] = [
         (
@@ -122,7 +123,11 @@ def _delta(nbytes: int) -> Text:
     return Text(delta_text(nbytes), "" if not nbytes else "red" if nbytes > 0 else "green")
 
 
-def _totals(diff: PlanDiff, speeds: list[tuple[str, float, float]]) -> RenderableType:
+def totals_table(comparison: Comparison) -> RenderableType:
+    """Both sides as a whole: bytes, bits, the estimated error and the speed, where these are known."""
+    diff = comparison.diff
+    if diff is None:
+        return Text()
     old, new = diff.old, diff.new
     bits = f"{new.bits_per_weight - old.bits_per_weight:+.3f}".replace("-", "−")
     rows: list[tuple[Cell, ...]] = [
@@ -133,7 +138,7 @@ def _totals(diff: PlanDiff, speeds: list[tuple[str, float, float]]) -> Renderabl
     if diff.cost_before is not None and diff.cost_after is not None:
         row = f"{diff.cost_before:.3g}", f"{diff.cost_after:.3g}", _percent(diff.cost_before, diff.cost_after)
         rows.append(("estimated error", *row))
-    for what, before, after in speeds:
+    for what, before, after in speed_rows(comparison):
         change = Text(
             percent_text(before, after), "green" if after > before else "red" if after < before else ""
         )

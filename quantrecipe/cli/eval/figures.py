@@ -16,12 +16,12 @@ from quantrecipe.cli.eval.candidates import Candidate
 from quantrecipe.cli.eval.verdicts import change_text, range_text, render_verdicts
 from quantrecipe.cli.tables import Kind, Paragraph, Table, numbers, within_folder
 from quantrecipe.cli.units import bytes_text
-from quantrecipe.evaluate import Evaluation, Interval, Intervals, Reference
+from quantrecipe.evaluate import Evaluation, Interval, Intervals, Noise, Reference
 
 if TYPE_CHECKING:
     from quantrecipe.cli.eval.run import Outcome
 
-__all__ = ["names_of", "render"]
+__all__ = ["by_context_table", "figures_table", "names_of", "render", "side_by_side"]
 
 
 def render(outcome: Outcome, *, by_context: bool = False) -> RenderableType:
@@ -31,8 +31,8 @@ def render(outcome: Outcome, *, by_context: bool = False) -> RenderableType:
     if not candidates:
         return heading
     names = names_of(candidates)
-    shown = _one(candidates[0]) if len(candidates) == 1 else _several(candidates, names, reference)
-    more = _by_context(candidates, names) if by_context else []
+    shown = _one(candidates[0]) if len(candidates) == 1 else side_by_side(candidates, names, reference.noise)
+    more: list[RenderableType] = [by_context_table(candidates, names)] if by_context else []
     if outcome.answered is not None:
         more += render_answers(outcome.answered, names)
     for extra in outcome.extras:
@@ -62,6 +62,13 @@ def _heading(reference: Reference) -> RenderableType:
 
 
 def _one(candidate: Candidate) -> RenderableType:
+    title = Text(printable(candidate.name), "bold")
+    size = f"  {bytes_text(candidate.nbytes)} · {candidate.bits_per_weight:.2f} bits per weight"
+    return Group(Paragraph(Text.assemble(title, (size, "dim"))), figures_table(candidate))
+
+
+def figures_table(candidate: Candidate) -> Table:
+    """All figures of one file: a column for each text, and for all together; and where these lie."""
     parts = dict(candidate.texts)
     if len(parts) != 1:
         parts = {**parts, "all": candidate.all}
@@ -77,13 +84,16 @@ def _one(candidate: Candidate) -> RenderableType:
     ]
     columns: dict[str, Kind] = {"": "word"}
     last = ("95 %",) if len(parts) == 1 else ("95 % of all",)
-    table = Table(columns | numbers(*parts, *(last if sure else ())), rows)
-    title = Text(printable(candidate.name), "bold")
-    size = f"  {bytes_text(candidate.nbytes)} · {candidate.bits_per_weight:.2f} bits per weight"
-    return Group(Paragraph(Text.assemble(title, (size, "dim"))), table)
+    return Table(columns | numbers(*parts, *(last if sure else ())), rows)
 
 
-def _several(candidates: Sequence[Candidate], names: Sequence[str], reference: Reference) -> RenderableType:
+def side_by_side(
+    candidates: Sequence[Candidate], names: Sequence[str], noise: Noise | None
+) -> RenderableType:
+    """A line for each of several files, what they are on each text, and what there is to say of them.
+
+    noise: of the reference, None where it wasn't measured
+    """
     has_recipes = any(it.recipe is not None for it in candidates)
     folder = "" if has_recipes else within_folder([Path(it.name) for it in candidates])[0]
     rows = [
@@ -106,7 +116,7 @@ def _several(candidates: Sequence[Candidate], names: Sequence[str], reference: R
         *where,
         Table(columns, rows),
         *_by_text(candidates, names),
-        *render_verdicts(candidates, names, reference),
+        *render_verdicts(candidates, names, noise),
     )
 
 
@@ -123,7 +133,7 @@ def _by_text(candidates: Sequence[Candidate], names: Sequence[str]) -> list[Rend
     return [Table({"text": "name", "file": "name", "KL divergence": "number"}, rows)]
 
 
-def _by_context(candidates: Sequence[Candidate], names: Sequence[str]) -> list[RenderableType]:
+def by_context_table(candidates: Sequence[Candidate], names: Sequence[str]) -> Table:
     """The mean divergence by tokens of context: the files side by side, part after part of a chunk."""
     rows = [
         (
@@ -136,7 +146,7 @@ def _by_context(candidates: Sequence[Candidate], names: Sequence[str]) -> list[R
         for name, bucket in zip(names, (it.intervals.by_context[number] for it in candidates), strict=True)
     ]
     columns: dict[str, Kind] = {"context": "word", "file": "name", **numbers("KL divergence", "95 %")}
-    return [Table(columns, rows)]
+    return Table(columns, rows)
 
 
 def _with_error(value: float, error: float) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.eval.candidates import Candidate
 from quantrecipe.cli.tables import Paragraph
-from quantrecipe.evaluate import Interval, Pair, Reference
+from quantrecipe.evaluate import Interval, Noise, Pair
 
 __all__ = ["change_text", "range_text", "render_verdicts", "verdict_text"]
 
@@ -33,14 +33,14 @@ _TWICE = 1.0  # a change from which on it is told as a factor
 
 
 def render_verdicts(
-    candidates: Sequence[Candidate], names: Sequence[str], reference: Reference
+    candidates: Sequence[Candidate], names: Sequence[str], noise: Noise | None
 ) -> list[RenderableType]:
-    """A paragraph for each file beside the first one."""
+    """A paragraph for each file beside the first one. noise: of the reference, None where it wasn't measured."""
     found: list[RenderableType] = []
     for name, it in zip(names[1:], candidates[1:], strict=True):
         if it.beside is None:
             continue
-        verdict, why = verdict_text(it.beside, names[0], reference)
+        verdict, why = verdict_text(it.beside, names[0], noise)
         size = it.nbytes / candidates[0].nbytes - 1
         start = Text.assemble(
             (f"{printable(name)} against {printable(names[0])}: ", ""), (printable(verdict), "bold")
@@ -49,7 +49,7 @@ def render_verdicts(
     return found
 
 
-def verdict_text(pair: Pair, other: str, reference: Reference) -> tuple[str, str]:
+def verdict_text(pair: Pair, other: str, noise: Noise | None) -> tuple[str, str]:
     """The verdict, and what it rests on."""
     figures = f"mean KL divergence {change_text(pair.kld_mean)}"
     if (limits := _LIMITS.get(pair.verdict)) is not None:
@@ -61,8 +61,8 @@ def verdict_text(pair: Pair, other: str, reference: Reference) -> tuple[str, str
         others.append(f"top-1 agreement {_points(pair.top1)}")
         return _ADVICE[pair.verdict].format(other=other), "; ".join([f"{figures}, {limits}", *others])
     if pair.verdict == "noise":
-        noise = f"{reference.noise.mean:.2g}" if reference.noise is not None else "0"
-        return "no difference that counts", f"{figures}, which is less than the engine's own noise ({noise})"
+        own = f"{noise.mean:.2g}" if noise is not None else "0"
+        return "no difference that counts", f"{figures}, which is less than the engine's own noise ({own})"
     needed = f"about {_times(pair.text_needed)} as much would be needed"
     if pair.text_needed is None:
         needed = "more text would hardly change that"

@@ -2,7 +2,7 @@
 
 console.print(table)      on a terminal, or in a pipe (`layout`)
 markdown_table(table)     in the comment of a pull request
-html_table(table)         on a page
+html_table(table)         on a page; html_of takes paragraphs, too
 """
 
 from __future__ import annotations

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
 from quantrecipe.cli.eval.verdicts import change_text, range_text, verdict_text
-from quantrecipe.evaluate import Interval, Noise, Pair, Reference
+from quantrecipe.evaluate import Interval, Noise, Pair
 
-REFERENCE = cast(Reference, SimpleNamespace(noise=Noise(positions=9, mean=4.7e-9, largest=1e-8)))
+NOISE = Noise(positions=9, mean=4.7e-9, largest=1e-8)
 
 
 def interval(value: float, half: float = 0.01) -> Interval:
@@ -30,7 +28,7 @@ PAIR = Pair(
 
 
 def words(**changes: object) -> str:
-    return "; ".join(verdict_text(replace(PAIR, **changes), "A", REFERENCE))  # type: ignore[arg-type]  # by name
+    return "; ".join(verdict_text(replace(PAIR, **changes), "A", NOISE))  # type: ignore[arg-type]  # by name
 
 
 def test_all_that_a_verdict_rests_on() -> None:

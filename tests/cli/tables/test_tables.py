@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from quantrecipe.cli.context import UNLIMITED
 from quantrecipe.cli.tables import Kind, Paragraph, Table, shared_parts, shorten, within_folder
-from quantrecipe.cli.tables.markup import html_table, markdown_table
+from quantrecipe.cli.tables.markup import breakable, html_of, html_table, markdown_table
 
 
 def shown(what: RenderableType, width: int) -> list[str]:
@@ -254,8 +254,48 @@ class TestOtherForms:
     def test_html_shows_what_is_in_a_file_as_text(self) -> None:
         table = Table({"name": "name", "size": "number"}, [("<b>", "1"), Paragraph("a & b")])
         assert html_table(table).splitlines() == [
-            '<table><thead><tr><th>name</th><th class="number">size</th></tr></thead><tbody>',
+            "<table>",
+            '<thead><tr><th scope="col">name</th><th scope="col" class="number">size</th></tr></thead>',
+            "<tbody>",
             '<tr><td>&lt;b&gt;</td><td class="number">1</td></tr>',
             '<tr><td colspan="2">a &amp; b</td></tr>',
             "</tbody></table>",
         ]
+
+    def test_html_says_what_a_table_is_and_what_its_rows_are_about(self) -> None:
+        table = Table({"": "name", "why": "text"}, [("a", "b")])
+        assert html_table(table, caption="1 < 2", row_headings=True).splitlines() == [
+            "<table><caption>1 &lt; 2</caption>",
+            '<thead><tr><td></td><th scope="col" class="text">why</th></tr></thead>',
+            "<tbody>",
+            '<tr><th scope="row">a</th><td class="text">b</td></tr>',
+            "</tbody></table>",
+        ]
+
+    def test_html_of_what_a_command_shows(self) -> None:
+        second = Table({"x": "word"}, [("  f",)])
+        tables = Table(("word",), [("e",)]), Table(("word",), []), second
+        shown = Group(Text("a < b"), Group(Paragraph("c & d"), Text()), *tables)
+        assert html_of(shown, caption="it's").splitlines() == [
+            "<p>a &lt; b</p>",
+            "<p>c &amp; d</p>",
+            '<div class="wide" role="region" aria-label="it&#x27;s" tabindex="0"><table><caption>it&#x27;s</caption>',
+            "<tbody>",
+            "<tr><td>e</td></tr>",
+            "</tbody></table></div>",
+            '<div class="wide" role="region" aria-label="it&#x27;s (2)" tabindex="0">'
+            "<table><caption>it&#x27;s (2)</caption>",
+            '<thead><tr><th scope="col">x</th></tr></thead>',
+            "<tbody>",
+            "<tr><td>\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}f</td></tr>",
+            "</tbody></table></div>",
+        ]
+        with pytest.raises(TypeError, match="str has no HTML"):
+            html_of("a text that nobody wrapped", caption="c")
+
+    def test_a_long_name_may_end_a_line_behind_each_of_its_parts(self) -> None:
+        assert breakable("blk.0.ffn_<b>__x") == "blk.<wbr>0.<wbr>ffn_<wbr>&lt;b&gt;__<wbr>x"
+        long, short = "a_name_of_more_than_twenty_letters", "a_short_name"
+        shown = html_table(Table(("name",), [(long,), (short,)]))
+        assert breakable(long) in shown
+        assert f"<td>{short}</td>" in shown

@@ -1,0 +1,46 @@
+"""Figures within a page: nothing of two figures collides, colours are the page's, text is text."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from support.pages import read_page
+
+from quantrecipe.cli.pictures.inline import THEME, inline_svg, themed_axes
+
+pytest.importorskip("matplotlib")
+
+
+def drawn(key: str) -> str:
+    figure, axes = themed_axes(3, 2)
+    axes.plot([1, 2], [3, 4], "o-", color=THEME["first"], label="one")
+    axes.text(1, 3, "<b> & words", color=THEME["ink"])
+    axes.legend()
+    return inline_svg(figure, key, "what <it> shows")
+
+
+def test_two_figures_share_no_names() -> None:
+    page = read_page(f"<div>{drawn('a')}{drawn('b')}</div>")
+    assert page.problems == []
+    assert {it.split("-")[1] for it in page.ids} == {"a", "b"}
+    used = re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', drawn("a"))
+    assert used
+    assert {one or other for one, other in used} <= {*page.ids}
+
+
+def test_colours_are_the_page_s_and_text_is_text() -> None:
+    svg = drawn("a")
+    assert "var(--first)" in svg
+    assert "var(--ink)" in svg
+    assert not {colour for colour in THEME.values() if colour in svg}
+    assert "&lt;b&gt; &amp; words" in svg
+    assert "DejaVu" not in svg
+    assert "<style" not in svg
+    assert "<metadata" not in svg
+    assert 'role="img"' in svg
+    assert "what &lt;it&gt; shows</title>" in svg
+
+
+def test_the_same_figure_is_the_same_text() -> None:
+    assert drawn("a") == drawn("a")

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from statistics import median
 from typing import Any
 
@@ -35,9 +36,11 @@ _KEPT = 101
 
 @dataclass(slots=True)
 class _OnItsWay:
+    """started: when a worker was free for it, as far as can be told: tasks are begun in their order"""
+
     task: Task
-    begun: float
     copies: int = 1
+    started: float | None = None
 
 
 @dataclass(slots=True)
@@ -81,20 +84,23 @@ def _begin(run: _Run) -> None:
         if task is None:
             run.exhausted = True
             return
-        run.running[task.number] = _OnItsWay(task, run.clock())
+        run.running[task.number] = _OnItsWay(task)
         run.workers.begin(task)
 
 
 def _overtake(run: _Run) -> None:
     """Begin slow tasks once more, where workers have nothing else to do."""
+    now = run.clock()
+    for it in islice(run.running.values(), run.workers.width):
+        it.started = now if it.started is None else it.started
     idle = run.workers.width - sum(it.copies for it in run.running.values())
     if idle <= 0 or not run.exhausted or run.again or not run.rates:
         return
-    rate, now = median(run.rates), run.clock()
-    slow = [it for it in run.running.values() if it.copies == 1]
-    slow.sort(key=lambda it: it.begun)
-    for it in slow[:idle]:
-        if now - it.begun > _SLOW * rate * it.task.nbytes:
+    rate = median(run.rates)
+    for it in run.running.values():
+        slow = it.started is not None and now - it.started > _SLOW * rate * it.task.nbytes
+        if slow and it.copies == 1 and idle > 0:
+            idle -= 1
             it.copies += 1
             run.workers.begin(it.task)
 

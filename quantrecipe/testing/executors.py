@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -58,6 +59,10 @@ def open_job(given: Any, threads: int) -> Callable[[Any], Any]:
                 raise ModelError("is damaged on purpose", "nothing", file="the model")
             case "bug":
                 raise _UnusualError(value, "of two")
+            case "die":
+                os._exit(7)
+            case "lock":  # which can't be pickled
+                return threading.Lock()
             case "die once":
                 try:
                     os.close(os.open(value, os.O_CREAT | os.O_EXCL))

@@ -150,8 +150,12 @@ class _Dumping(pickle.Pickler):
     def reducer_override(self, thing: Any) -> Any:
         """Views of dicts, which pickle leaves out."""
         if isinstance(thing, MappingProxyType):
-            return MappingProxyType, (dict(thing),)
+            return _view, (dict(thing),)
         return NotImplemented
+
+
+def _view(content: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+    return MappingProxyType(content)
 
 
 class _Loading(pickle.Unpickler):

@@ -36,8 +36,8 @@ from quantrecipe.units import bytes_text
 
 __all__ = ["Left", "Part", "PartResult", "Shift", "make_part", "share_of"]
 
-_LOOKS = 4
-"""Looks at the folder for each sign of life that others give, while there is nothing to do."""
+_LOOK_SECONDS = 1.0
+"""Between two looks at the folder while there is nothing to do. NFS answers most of them without asking the server."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,7 +221,7 @@ class Shift:
                     return True
                 elif seen != first[number]:
                     silent.pop(number, None)
-            self._never.wait(self._leases.touch_seconds / _LOOKS)
+            self._never.wait(min(_LOOK_SECONDS, self._leases.touch_seconds / 2))
         return False
 
     def _left(self, missing: Iterable[WorkUnit]) -> list[Left]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import lcm
 
+from quantrecipe.model.source.source import NUMBERS
 from quantrecipe.output.row_units import split
 from quantrecipe.plan.plan import Assignment, Plan
 
@@ -141,12 +142,16 @@ def _stored(plan: Plan, a: Assignment) -> int:
     """Bytes that are read for a tensor; of a companion none, since its owner is."""
     if a.owner is not None:
         return 0
-    return sum(extent.nbytes for extent in plan.model.sources[a.tensor.name].extents)
+    source = plan.model.sources.get(a.tensor.name)
+    if source is None:  # of a model without weights, which is planned with
+        return a.tensor.size * NUMBERS[a.tensor.dtype][1] if a.tensor.dtype in NUMBERS else a.nbytes
+    return sum(extent.nbytes for extent in source.extents)
 
 
 def _place(plan: Plan, a: Assignment) -> tuple[str, int, str]:
     """Where in the model's files a tensor begins, so that who does one unit after the other reads on."""
-    extents = plan.model.sources[a.tensor.name].extents
+    source = plan.model.sources.get(a.tensor.name)
+    extents = () if source is None else source.extents
     first = (str(extents[0].path), extents[0].offset) if extents else ("", 0)
     return (*first, a.tensor.name)
 
@@ -162,7 +167,8 @@ def _pieces(plan: Plan, a: Assignment, nbytes: int, cost: int, factors: bool) ->
         step = max(1, wanted // tensor.rows) * tensor.rows
         ends = [(start, min(rows, start + step)) for start in range(0, rows, step)]
     else:
-        together = lcm(plan.model.sources[tensor.name].together, a.format.spec.rows_per_group)
+        source = plan.model.sources.get(tensor.name)
+        together = lcm(1 if source is None else source.together, a.format.spec.rows_per_group)
         ends = [(it.start, it.stop) for it in split(tensor, together, wanted * tensor.cols)]
     for start, stop in ends:
         yield RowRange(tensor=tensor.name, start=start, stop=stop, whole=len(ends) == 1)

@@ -1,8 +1,8 @@
 """make_part: one of several processes, on any machines, that make a plan's pieces on a folder that all of them see.
 
-Each begins with the units of its share, which lie together in the model's files. When these are made, it takes units
-of others from the end of their shares. It ends when every unit is made, or is at a process that gives signs of life;
-a process that doesn't is waited for until its lease is over, and its unit is made then.
+Each begins with the units of its share, which lie together in the model's files, the largest first. When these are
+made, it takes units of others from the end of their shares. It ends when every unit is made, or is at a process that
+gives signs of life; a process that doesn't is waited for until its lease is over, and its unit is made then.
 """
 
 from __future__ import annotations
@@ -248,14 +248,17 @@ def share_of(units: Sequence[WorkUnit], part: Part) -> list[WorkUnit]:
 
 
 def shares_of(units: Sequence[WorkUnit], count: int) -> list[list[WorkUnit]]:
-    """The units with which each part begins: they lie together, and have as many bytes as those of others."""
+    """The units with which each part begins: they lie together, and have as many bytes as those of others.
+
+    The largest come first, so that what is left at the end is small.
+    """
     total, before = sum(unit.nbytes for unit in units), 0
     shares: list[list[WorkUnit]] = [[] for _ in range(count)]
     for unit in units:
         middle = before + unit.nbytes / 2
         before += unit.nbytes
         shares[min(count - 1, int(count * middle / max(1, total)))].append(unit)
-    return shares
+    return [sorted(share, key=lambda it: -it.nbytes) for share in shares]
 
 
 def order_of_units(units: Sequence[WorkUnit], part: Part) -> list[WorkUnit]:

@@ -50,8 +50,7 @@ _LOOK_SECONDS = 1.0
 """Between two looks at the folder while there is nothing to do, at least."""
 
 _LOOKED_AT_SECONDS = 0.05
-"""For each unit that is looked at: a hundred processes that wait for a hundred units ask the server 2,000 times a second.
-"""
+"""For each unit that is looked at: a hundred processes that wait for a hundred units ask 2,000 times a second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -196,5 +196,5 @@ def _made(place: Place, stream: Stream) -> MadeRange:
         lost=stream.nonfinite[0].get(name, 0),
         remarked=stream.remarked[0].get(name, 0),
         remarks=stream.remarks[0].get(name, ()),
-        said=(),
+        said=() if rows.whole else tuple(sorted(stream.said(a).items())),
     )

@@ -21,17 +21,18 @@ The module is light: it imports neither numba nor any kernel.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 import pluggy
 
-from quantrecipe.errors import FormatError
+from quantrecipe.errors import FormatError, PluginError, Problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,19 +51,25 @@ __all__ = [
     "Change",
     "Effect",
     "Encoder",
+    "Executor",
     "FormatSpec",
     "Grid",
     "ImportanceLevel",
     "InputStatistics",
     "ModelAnalysis",
+    "Order",
+    "Outcome",
     "PointGrid",
     "QuantFormat",
     "RecipeFolder",
     "Reduce",
     "StoredFloat",
     "Study",
+    "Task",
     "TensorAnalysis",
+    "Workers",
     "hookimpl",
+    "sendable",
 ]
 
 API_VERSION = 1
@@ -563,6 +570,184 @@ class ModelAnalysis(Analysis):
 
         Tensors that it leaves out keep the prior's. SensitivityError where it lacks what it needs: a file, an engine.
         """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What workers are opened from: the same for all workers of a run, picklable, and small beside the work.
+
+    function: "package.module:name". A worker calls it once, as name(given, threads), and calls what it returns with the
+              `given` of one task after the other, never with two at once. That returns the task's result
+    given:    what the function needs
+    packages: name and version of all that a worker has to have: quantrecipe, and plugins whose things are used
+    """
+
+    function: str
+    given: Any
+    packages: tuple[tuple[str, str], ...] = ()
+
+    def open(self, threads: int = 1) -> Callable[[Task], Outcome]:
+        """To be called in a worker: what does tasks there. It raises nothing but KeyboardInterrupt and SystemExit.
+
+        threads: that a task may use
+        PluginError where a package is missing or has another version; whatever the function raises.
+        """
+        import platform
+        import time
+        from importlib import import_module
+
+        where = f"{platform.node()} (process {os.getpid()})"
+        problems = [
+            it for name, version in self.packages if (it := _unlike(name, version, where)) is not None
+        ]
+        if problems:
+            raise PluginError(problems)
+        module, _, name = self.function.partition(":")
+        do = getattr(import_module(module), name)(self.given, threads)
+
+        def outcome(task: Task) -> Outcome:
+            begin = time.monotonic()
+            result: Any = None
+            failed: Exception | None = None
+            try:
+                result = do(task.given)
+            except Exception as error:  # noqa: BLE001  # it is raised again where the tasks come from
+                failed = sendable(error, where)
+            seconds = time.monotonic() - begin
+            return Outcome(number=task.number, where=where, result=result, error=failed, seconds=seconds)
+
+        return outcome
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A piece of work. To do it twice, one after the other or at the same time, gives the same result twice.
+
+    number: counted from 0
+    given:  what the worker's function is called with: picklable
+    nbytes: that it reads and returns, about: time goes with it
+    what:   for people
+    """
+
+    number: int
+    given: Any
+    nbytes: int = 1
+    what: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What became of a task, or of a worker.
+
+    number: of the task; None where a worker couldn't be opened: `error` says why then
+    where:  which worker, for people
+    result: what the function returned
+    error:  what it raised (see `sendable`). The run ends with it: another worker would meet the same
+    lost:   why nothing came of it, "" otherwise: the worker died, or its machine went away. Another does the task then
+    seconds: that it took
+    """
+
+    number: int | None
+    where: str = ""
+    result: Any = None
+    error: Exception | None = None
+    lost: str = ""
+    seconds: float = 0.0
+
+
+def sendable(error: Exception, where: str) -> Exception:
+    """An error as it travels between processes: its traceback is a note. What can't be pickled is a RuntimeError."""
+    import pickle
+    import traceback
+
+    told = "".join(traceback.format_exception(error))
+    try:
+        found: Exception = pickle.loads(pickle.dumps(error))  # what was pickled here
+    except Exception:  # noqa: BLE001  # an exception of anybody's may need more than its text
+        found = RuntimeError(f"{type(error).__name__}: {error}")
+    found.add_note(f"on {where}:\n{told}")
+    return found
+
+
+def _unlike(name: str, version: str, where: str) -> Problem | None:
+    """What is wrong with a package here; None where it has that version."""
+    from importlib import metadata
+
+    remedy = f"install {name} {version} there"
+    if name == "quantrecipe":
+        from quantrecipe import __version__ as found  # a source tree that isn't installed has it, too
+    else:
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return Problem(what=f"the worker on {where} has no {name}", remedy=remedy)
+    if found == version:
+        return None
+    return Problem(what=f"the worker on {where} has {name} {found} (expected: {version})", remedy=remedy)
+
+
+class Workers(ABC):
+    """Workers that were opened for an order. A context manager, which closes them. For one thread at a time.
+
+    `executors.run_tasks` gives them tasks: not more than twice `width` at once, those of lost workers to others, and
+    those of slow workers a second time when others have nothing to do. So this needs to know nothing but how to begin
+    a task, and what has ended.
+    """
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Tasks that can run at the same time now. It may change: 0 means that workers are yet to come."""
+
+    @abstractmethod
+    def begin(self, task: Task) -> None:
+        """Have a worker do it: at once, or as soon as one is free. A task that is on its way may be begun again."""
+
+    @abstractmethod
+    def ended(self, seconds: float) -> Outcome | None:
+        """Something that has ended, each once, in any order; waits so long for it. None if nothing has.
+
+        A task that was begun twice ends twice. PluginError where no worker is left, and none will come.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all workers. What they are doing is thrown away."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Executor(ABC):
+    """Something that runs tasks: threads, processes, a cluster. Instances are immutable: a name and a set of options.
+
+    A worker is opened once from an `Order`, and then does one `Task` after the other. On another machine it has nothing
+    but what the order and the tasks say, the packages that are installed there, and the files that both see.
+    """
+
+    name: ClassVar[str]
+    """What the command line calls it, unique among all installed plugins."""
+    summary: ClassVar[str]
+    """One line for `quantrecipe plugins`."""
+    option_schema: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """JSON Schema of each option that `--executor-option` may give, with `default` and `description`."""
+
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        """A stray option is a FormatError."""
+        self.options = _with_defaults(lambda: self.name, self.option_schema, options)
+
+    def with_options(self, options: Mapping[str, Any]) -> Self:
+        """The same executor with these options."""
+        return type(self)(options)
+
+    @abstractmethod
+    def open(self, order: Order) -> Workers:
+        """Workers that call `order.open()` wherever they are. PluginError where there can't be any."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

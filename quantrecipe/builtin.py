@@ -1,4 +1,4 @@
-"""The built-in plugin: quantrecipe's own formats, analyses, encoders and recipes, through the door that others use."""
+"""The built-in plugin: quantrecipe's own formats, analyses, encoders, executors and recipes, through others' door."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantrecipe.analyses import ALL as ANALYSES
-from quantrecipe.api import Analysis, Encoder, QuantFormat, RecipeFolder, hookimpl
+from quantrecipe.api import Analysis, Encoder, Executor, QuantFormat, RecipeFolder, hookimpl
 from quantrecipe.encoders import ALL as ENCODERS
+from quantrecipe.executors import ALL as EXECUTORS
 from quantrecipe.formats import ALL as FORMATS
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = [
     "quantrecipe_analyses",
     "quantrecipe_architectures",
     "quantrecipe_encoders",
+    "quantrecipe_executors",
     "quantrecipe_formats",
     "quantrecipe_recipes",
     "shipped_recipes",
@@ -50,6 +52,12 @@ def quantrecipe_architectures() -> Iterable[Architecture]:
 def quantrecipe_encoders() -> Iterable[Encoder]:
     """Ways from weights to bytes."""
     return ENCODERS
+
+
+@hookimpl
+def quantrecipe_executors() -> Iterable[Executor]:
+    """What runs on this machine."""
+    return EXECUTORS
 
 
 @hookimpl

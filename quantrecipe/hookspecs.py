@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from quantrecipe.api import Analysis, Encoder, QuantFormat, RecipeFolder
+from quantrecipe.api import Analysis, Encoder, Executor, QuantFormat, RecipeFolder
 
 if TYPE_CHECKING:
     from quantrecipe.model.architectures import Architecture
@@ -24,6 +24,7 @@ __all__ = [
     "quantrecipe_analyses",
     "quantrecipe_architectures",
     "quantrecipe_encoders",
+    "quantrecipe_executors",
     "quantrecipe_formats",
     "quantrecipe_recipes",
 ]
@@ -81,6 +82,19 @@ def quantrecipe_encoders() -> Iterable[Encoder]:  # type: ignore[empty-body]  # 
     @hookimpl
     def quantrecipe_encoders():
         return [HalvesUp()]
+    """
+
+
+@hookspec
+def quantrecipe_executors() -> Iterable[Executor]:  # type: ignore[empty-body]  # pluggy never runs a spec
+    """Executors to add, which run `apply` on other processes or machines: instances of Executor, with default options.
+
+    from quantrecipe.api import hookimpl
+    from quantrecipe_mine.queue import Queue
+
+    @hookimpl
+    def quantrecipe_executors():
+        return [Queue()]
     """
 
 

@@ -26,6 +26,7 @@ from quantrecipe import api, hookspecs
 from quantrecipe.api import (
     Analysis,
     Encoder,
+    Executor,
     FormatSpec,
     ModelAnalysis,
     QuantFormat,
@@ -80,6 +81,7 @@ class PluginInfo:
     formats: tuple[str, ...] = ()
     analyses: tuple[str, ...] = ()
     encoders: tuple[str, ...] = ()
+    executors: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -112,6 +114,7 @@ class LoadedPlugin:
     formats: tuple[QuantFormat, ...] = ()
     analyses: tuple[Analysis, ...] = ()
     encoders: tuple[Encoder, ...] = ()
+    executors: tuple[Executor, ...] = ()
     recipes: tuple[RecipeFolder, ...] = ()
     manager: pluggy.PluginManager | None = None
 
@@ -175,6 +178,7 @@ def read_plugin(source: PluginSource) -> LoadedPlugin:
     formats = _objects(manager, "quantrecipe_formats", QuantFormat)
     analyses = _objects(manager, "quantrecipe_analyses", Analysis)
     encoders = _objects(manager, "quantrecipe_encoders", Encoder)
+    executors = _objects(manager, "quantrecipe_executors", Executor)
     recipes = _objects(manager, "quantrecipe_recipes", RecipeFolder)
     for fmt in formats:
         _check_format(fmt)
@@ -182,6 +186,8 @@ def read_plugin(source: PluginSource) -> LoadedPlugin:
         _check_analysis(analysis)
     for encoder in encoders:
         _check_encoder(encoder)
+    for executor in executors:
+        _check_executor(executor)
     for folder in recipes:
         _check_folder(folder)
     info = PluginInfo(
@@ -190,12 +196,19 @@ def read_plugin(source: PluginSource) -> LoadedPlugin:
         formats=_once("format", (fmt.spec.name for fmt in formats)),
         analyses=_once("analysis", (analysis.name for analysis in analyses)),
         encoders=_once("encoder", (encoder.name for encoder in encoders)),
+        executors=_once("executor", (executor.name for executor in executors)),
         recipes=_once("recipe prefix", (folder.prefix for folder in recipes)),
         notes=notes,
     )
     _once("type id", (f"{fmt.spec.ggml_type} ({fmt.spec.dialect})" for fmt in formats))
     return LoadedPlugin(
-        info=info, formats=formats, analyses=analyses, encoders=encoders, recipes=recipes, manager=manager
+        info=info,
+        formats=formats,
+        analyses=analyses,
+        encoders=encoders,
+        executors=executors,
+        recipes=recipes,
+        manager=manager,
     )
 
 
@@ -301,9 +314,18 @@ def _check_encoder(encoder: Encoder) -> None:
     _check_words("encoder", encoder)
 
 
-def _check_words(kind: str, thing: Analysis | Encoder) -> None:
+def _check_executor(executor: Executor) -> None:
+    check_name("executor", getattr(executor, "name", None), executor)
+    _check_summary("executor", executor)
+
+
+def _check_summary(kind: str, thing: Analysis | Encoder | Executor) -> None:
     if not isinstance(getattr(thing, "summary", None), str):
         raise PluginError(f"{kind} {thing.name} has no summary", 'add a line: summary = "…"')
+
+
+def _check_words(kind: str, thing: Analysis | Encoder) -> None:
+    _check_summary(kind, thing)
     if type(thing.version) is not int or thing.version < 1:
         raise PluginError(
             f"{kind} {thing.name} has the version {shortened(repr(thing.version))}", "count from 1"

@@ -1,4 +1,4 @@
-"""The registry: every format, analysis, encoder and recipe folder that is there, and where each comes from.
+"""The registry: every format, analysis, encoder, executor and recipe folder that is there, and where each comes from.
 
 A Registry is a value that `load_registry` makes anew; there is no global one. The built-in plugin
 (`quantrecipe.builtin`) implements the same hooks as anyone's.
@@ -13,7 +13,15 @@ from types import MappingProxyType
 from typing import TypeVar
 
 import quantrecipe
-from quantrecipe.api import Analysis, Encoder, FormatSpec, ModelAnalysis, QuantFormat, TensorAnalysis
+from quantrecipe.api import (
+    Analysis,
+    Encoder,
+    Executor,
+    FormatSpec,
+    ModelAnalysis,
+    QuantFormat,
+    TensorAnalysis,
+)
 from quantrecipe.errors import PluginError, Problem
 from quantrecipe.missing_formats import explain_missing_format, how_to_install
 from quantrecipe.plugin_loader import (
@@ -34,13 +42,13 @@ _Thing = TypeVar("_Thing")
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """All formats, analyses, encoders and recipe folders, and the plugins that they come from.
+    """All formats, analyses, encoders, executors and recipe folders, and the plugins that they come from.
 
     formats:        by name, in the plugins' order, the built-in ones first
     analyses:       by name
     recipe_folders: by prefix: `PREFIX/NAME` in `extends` means `recipe_folders[PREFIX] / "NAME.yaml"`
     plugins:        every plugin that was found, those that failed to load included
-    encoders:       by name
+    encoders, executors: by name
     plugins_on:     False where only the built-in plugin was looked for
     loaded:         the plugins themselves, for hooks that are called later
     """
@@ -50,6 +58,7 @@ class Registry:
     recipe_folders: Mapping[str, Path]
     plugins: tuple[PluginInfo, ...]
     encoders: Mapping[str, Encoder] = field(default_factory=lambda: MappingProxyType({}))
+    executors: Mapping[str, Executor] = field(default_factory=lambda: MappingProxyType({}))
     plugins_on: bool = True
     loaded: tuple[LoadedPlugin, ...] = ()
 
@@ -118,6 +127,10 @@ class Registry:
         """The encoder of this name. PluginError if there is no such."""
         return _named(name, self.encoders, "encoder")
 
+    def executor(self, name: str) -> Executor:
+        """The executor of this name. PluginError if there is no such."""
+        return _named(name, self.executors, "executor")
+
     def provider(self, format_name: str) -> PluginInfo:
         """Return the plugin that a format comes from."""
         return next(plugin for plugin in self.plugins if format_name in plugin.formats)
@@ -144,6 +157,7 @@ def load_registry(*, plugins: bool = True) -> Registry:
         ),
         plugins=tuple(plugin.info for plugin in loaded),
         encoders=MappingProxyType({item.name: item for plugin in loaded for item in plugin.encoders}),
+        executors=MappingProxyType({item.name: item for plugin in loaded for item in plugin.executors}),
         plugins_on=plugins,
         loaded=tuple(loaded),
     )
@@ -163,6 +177,7 @@ def _check_collisions(loaded: Iterable[LoadedPlugin]) -> None:
         *((f"type id {spec.ggml_type} of dialect {spec.dialect!r}", plugin) for plugin, spec in specs),
         *((f"analysis {name!r}", plugin) for plugin in loaded for name in plugin.info.analyses),
         *((f"encoder {name!r}", plugin) for plugin in loaded for name in plugin.info.encoders),
+        *((f"executor {name!r}", plugin) for plugin in loaded for name in plugin.info.executors),
         *((f"recipe prefix {name!r}", plugin) for plugin in loaded for name in plugin.info.recipes),
     ]
     refuse_collisions(claims)

@@ -13,6 +13,7 @@ from quantrecipe.cli.errors import print_renamed, print_warning, printable
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option, folder_option
 from quantrecipe.cli.options.shared import engine_option, force_option
+from quantrecipe.cli.options.sharing import Sharing, sharing_options
 from quantrecipe.cli.options.texts import verify_layers_option, verify_option
 from quantrecipe.cli.output_files import check_output, default_name
 from quantrecipe.cli.planned.planning import (
@@ -62,6 +63,8 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
     "quantrecipe apply 'llama.cpp/Q4_*' model-BF16.gguf --out-dir release --store ~/quantrecipe-store",
     "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf --keep-part",
     "quantrecipe apply feedback.yaml model-BF16.gguf --statistics grams --verify held-out.txt",
+    "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf -o shared/model.gguf --part $SLURM_ARRAY_TASK_ID/40",
+    "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf -o shared/model.gguf --assemble",
 )
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=RECIPE)
 @click.argument("model", type=MODEL)
@@ -74,6 +77,7 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
     help="Copy the tensors of this older output whose source, type, options and importance are unchanged.",
 )
 @store_option
+@sharing_options
 @verify_option
 @verify_layers_option
 @engine_option
@@ -147,6 +151,13 @@ def command(
         raise click.UsageError("-o names one file: use --out-dir for several recipes.")
     if by_layer and not held_out:
         raise click.UsageError("--verify-layers judges on the texts of --verify, and there are none.")
+    sharing = Sharing(**{name: options.pop(name) for name in Sharing.__slots__})
+    sharing.check(reuse=reuse, verify=held_out, keep_part=keep_part)
+    if sharing.executor is not None and threads is not None:
+        raise click.UsageError(
+            "--threads is for this process: an executor has options of its own, such as "
+            "--executor-option threads=4."
+        )
     wanted = PlanOptions(**options)
     planned = load_planned(ctx, recipes, model, wanted, globs=True)
     plans, registry = [planned.plan(it) for it in planned.recipes], planned.inputs.registry
@@ -154,6 +165,10 @@ def command(
         raise click.UsageError("-o names one file: use --out-dir for several recipes.")
     if held_out and len(plans) > 1:
         raise click.UsageError("--verify is for one recipe: run several, one after the other.")
+    if sharing.wanted and len(plans) > 1:
+        raise click.UsageError(
+            "--part, --assemble and --executor are for one recipe: run one after the other."
+        )
     if held_out and keep_part:
         raise click.UsageError("--keep-part and --verify exclude each other: what --verify tries isn't kept.")
     if held_out and locked is not None:
@@ -183,7 +198,31 @@ def command(
     if out_dir is not None:
         _make_folder(out_dir)
     trial: Trial | None = None
-    if held_out:  # what runs models is loaded for this alone
+    if sharing.share is not None:
+        from quantrecipe.cli.shared_work import run_part
+
+        run_part(
+            *(ctx, plans[0], paths[0], sharing, registry),
+            as_json=as_json,
+            threads=threads,
+            force=force,
+            nan=nan,
+            store=store,
+        )
+        return
+    if sharing.wanted:
+        from quantrecipe.cli.shared_work import write_shared
+
+        results = [
+            write_shared(
+                *(ctx, plans[0], paths[0], sharing, registry),
+                threads=threads,
+                force=force,
+                nan=nan,
+                store=store,
+            )
+        ]
+    elif held_out:  # what runs models is loaded for this alone
         from quantrecipe.cli.trying import held_out_texts, write_better
         from quantrecipe.engine import require_engine
 

@@ -25,6 +25,7 @@ _FIELDS = (
     "formats",
     "analyses",
     "encoders",
+    "executors",
     "recipes",
     "notes",
 )
@@ -99,6 +100,7 @@ def _adds(plugin: PluginInfo, architectures: tuple[str, ...]) -> Any:
         "formats": plugin.formats,
         "analyses": plugin.analyses,
         "encoders": plugin.encoders,
+        "executors": plugin.executors,
         "architectures": architectures,
         "recipes": _prefixes(plugin),
     }

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import ModelError, OutputError
-from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.gguf.write_header import encode_header
+from quantrecipe.output.headers import write_headers
 from quantrecipe.output.jobs import Job
 from quantrecipe.output.journal import journal_path
 from quantrecipe.output.naming import give_names
@@ -31,16 +30,7 @@ from quantrecipe.output.store.store import open_store
 from quantrecipe.output.stream import Stream
 from quantrecipe.output.transform import Handling, Nan
 from quantrecipe.output.warm import compile_kernels
-from quantrecipe.plan.header_hashes import with_header_hashes
-from quantrecipe.plan.layout import entries
-from quantrecipe.plan.metadata import (
-    DATA_HASHES,
-    REMARKED,
-    SOURCE_HASHES,
-    hashes_value,
-    remarked_value,
-)
-from quantrecipe.plan.plan import Plan, PlannedFile
+from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.statistics import require_statistics
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.remote_files import remote_file, settle
@@ -196,7 +186,7 @@ def apply_plans(
         stream.run()
         unchecked = _settled(model.files, left)
         for (plan, files), written, remarked in zip(outputs, stream.written, stream.remarked, strict=True):
-            _write_headers(plan, files, stream.sources, written, remarked)
+            write_headers(plan, files, stream.sources, written, remarked)
         if left is not None:
             left.written()
         give_names([part for group in parts for part in group])
@@ -268,43 +258,6 @@ def _jobs(
                 old=made if made is not None and made.encoding == a.encoding else None,
                 entry=None if left is None else left.entry(number, line, part),
             )
-
-
-def _write_headers(
-    plan: Plan,
-    parts: Sequence[PartFile],
-    sources: Mapping[str, str],
-    written: Mapping[str, str],
-    remarked: Mapping[str, int],
-) -> None:
-    """Write the headers, with the hashes that are known now. A companion's source is that of its owner."""
-    known = {
-        SOURCE_HASHES: hashes_value([sources[a.owner or a.tensor.name] for a in plan.assignments]),
-        DATA_HASHES: hashes_value([written[a.tensor.name] for a in plan.assignments]),
-        REMARKED: remarked_value([remarked.get(a.tensor.name, 0) for a in plan.assignments]),
-    }
-    for file, part in zip(plan.files, parts, strict=True):
-        part.write(memoryview(_header(plan, file, known)), 0)
-        if part.left:  # what lies between tensors has no hash in the journal
-            _write_gaps(file, part)
-
-
-def _write_gaps(file: PlannedFile, part: PartFile) -> None:
-    ends = [a.offset + a.nbytes for a in file.assignments]
-    for end, begin in zip(ends, [*(a.offset for a in file.assignments[1:]), file.nbytes], strict=True):
-        if begin > end:
-            part.write(memoryview(bytes(begin - end)), end)
-
-
-def _header(plan: Plan, file: PlannedFile, known: Mapping[str, GGUFValue]) -> bytes:
-    tensors = entries(file.assignments, header=file.header)
-    metadata = with_header_hashes(
-        {key: known.get(key, value) for key, value in file.metadata.items()}, tensors
-    )
-    header = encode_header(metadata, tensors, plan.alignment)
-    if len(header) != file.header:
-        raise OutputError(f"the header came out at {len(header)} bytes, and the plan said {file.header}")
-    return header
 
 
 def _old(plan: Plan, reuse: str | Path | None) -> dict[str, OldTensor]:

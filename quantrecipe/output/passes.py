@@ -169,11 +169,13 @@ class Encode(TensorPass[_Encoded]):
         again: bool = False,
         check: bool = True,
         hash_rows: bool = False,
+        hash_source: bool = True,
     ) -> None:
         """again: the weights have been counted before.
 
         check:     look at the weights where there is no encoding: what is copied from an older file is held to the same
         hash_rows: `rows_digest` is wanted
+        hash_source: `source` is wanted, which takes all rows of the tensor; else it is ""
         """
         super().__init__(rows)
         self.encodings = encodings
@@ -181,14 +183,14 @@ class Encode(TensorPass[_Encoded]):
         self.left = [0] * len(encodings)
         self._again, self._check = again, check
         self._rows_digest = xxhash.xxh3_128() if hash_rows and not rows.as_stored else None
-        self._digest = Digest(rows.source)
+        self._digest = Digest(rows.source) if hash_source else None
         self._source = ""
         self._written = [xxhash.xxh3_128() for _ in encodings]
 
     @property
     def source(self) -> str:
         """The hash of what is stored, when the pass has ended. What wasn't read in order is read again."""
-        if not self._source:
+        if self._digest is not None and not self._source:
             read = self._digest.finish(self._rows.reader, tensor=self._rows.tensor.name)
             if read:
                 self._rows.tell(0, read, 0)
@@ -257,7 +259,8 @@ class Encode(TensorPass[_Encoded]):
         return _Encoded(reading, data, lost, [there is not None for there in left], rows)
 
     def collect(self, unit: Unit, result: _Encoded) -> None:
-        self._digest.update(result.reading.pieces)
+        if self._digest is not None:
+            self._digest.update(result.reading.pieces)
         if self._rows_digest is not None and result.rows is not None:
             self._rows_digest.update(np.ascontiguousarray(result.rows).data)
         for i, encoding in enumerate(self.encodings):
@@ -285,7 +288,7 @@ class Encode(TensorPass[_Encoded]):
 
     def _is_source(self, encoding: Encoding) -> bool:
         """True if the source's bytes are written as they lie."""
-        return encoding.copied and self._rows.as_stored
+        return encoding.copied and self._rows.as_stored and self._digest is not None
 
     def _room(self, unit: Unit, stored: _Bytes, slot: Slot) -> list[_Bytes]:
         """Where each encoding's rows go, one after the other in the slot; what is copied lies there already."""

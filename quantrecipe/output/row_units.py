@@ -42,16 +42,26 @@ class Unit:
         return self.stop - self.start
 
 
-def split(tensor: TensorInfo, together: int = 1, chunk: int = CHUNK_WEIGHTS) -> Iterator[Unit]:
+def split(
+    tensor: TensorInfo,
+    together: int = 1,
+    chunk: int = CHUNK_WEIGHTS,
+    *,
+    rows: tuple[int, int] | None = None,
+) -> Iterator[Unit]:
     """The units of a tensor, in the order of its rows.
 
     None crosses an expert, and all have a multiple of `together` rows: a head, or a group of interleaved rows.
+
+    rows: only those from one to another, counted over all experts, which are ends of units themselves; None: all
     """
     step = max(1, chunk // (tensor.cols * together)) * together
-    for expert in range(tensor.experts):
-        first = expert * tensor.rows
-        for start in range(first, first + tensor.rows, step):
-            yield Unit(tensor=tensor, expert=expert, start=start, stop=min(start + step, first + tensor.rows))
+    begin, end = rows or (0, tensor.experts * tensor.rows)
+    height = max(1, tensor.rows)
+    for expert in range(begin // height, -(-end // height)):
+        first, last = max(begin, expert * tensor.rows), min(end, (expert + 1) * tensor.rows)
+        for start in range(first, last, step):
+            yield Unit(tensor=tensor, expert=expert, start=start, stop=min(start + step, last))
 
 
 def parts(unit: Unit, together: int = 1, weights: int = PART_WEIGHTS) -> Iterator[Unit]:

@@ -3,6 +3,9 @@
 The model's files are known by name, size, time of change, and a hash of both their ends: to read all of hundreds of
 gigabytes would take as long as a good part of the work. Those on the hub are known by their commit; what llama.cpp's
 converter computes is known by nothing, so no other run goes on with it.
+
+Machines that share a run may each have a copy of the model, made at another time. There, samples from all over a file
+take the place of the time of change.
 """
 
 from __future__ import annotations
@@ -18,12 +21,13 @@ from quantrecipe.errors import ModelError
 from quantrecipe.plan.plan import Plan
 from quantrecipe.remote_files import remote_file
 
-__all__ = ["difference", "run_key"]
+__all__ = ["difference", "file_key", "run_key"]
 
 _FORMAT = 1
 """Of the journal's records."""
 
 _END = 1 << 16  # bytes of each end of a file
+_SAMPLES, _SAMPLE = 16, 1 << 12
 
 _SAID = {
     "version": "another version of quantrecipe",
@@ -37,13 +41,16 @@ _SAID = {
 }
 
 
-def run_key(plan: Plan, *, nan: str) -> dict[str, Any]:
-    """By what it is. ModelError where a file of the model can't be read."""
+def run_key(plan: Plan, *, nan: str, copies: bool = False) -> dict[str, Any]:
+    """By what it is. ModelError where a file of the model can't be read.
+
+    copies: other machines may have copies of the model's files, which were changed at other times
+    """
     encoders = {(e.name, str(e.version), repr(sorted(e.options.items()))) for e in _encoders(plan)}
     places = [[a.tensor.name, a.offset, a.nbytes] for file in plan.files for a in file.assignments]
     return {
         "version": f"{__version__}, {_FORMAT}",
-        "model": [_file_key(path) for path in plan.model.files],
+        "model": [file_key(path, copies=copies) for path in plan.model.files],
         "importance": "" if plan.importance is None else plan.importance.digest,
         "statistics": "" if plan.statistics is None else plan.statistics.digest,
         "encoders": [list(it) for it in sorted(encoders)],
@@ -62,7 +69,8 @@ def _encoders(plan: Plan) -> list[Any]:
     return [a.encoder for a in plan.assignments if a.encoder is not None]
 
 
-def _file_key(path: Path) -> list[Any]:
+def file_key(path: Path, *, copies: bool = False) -> list[Any]:
+    """By what a file is known; `copies` as for `run_key`. ModelError where it can't be read."""
     if (remote := remote_file(path)) is not None:
         head = xxhash.xxh3_128_hexdigest(remote.head(0, _END))
         return [path.name, remote.size, remote.identity or secrets.token_hex(16), head]
@@ -72,6 +80,12 @@ def _file_key(path: Path) -> list[Any]:
             size = file.seek(0, 2)
             file.seek(max(0, size - _END))
             ends = xxhash.xxh3_128_hexdigest(begin + file.read(_END))
-        return [path.name, size, path.stat().st_mtime_ns, ends]
+            if not copies:
+                return [path.name, size, path.stat().st_mtime_ns, ends]
+            samples = xxhash.xxh3_128()
+            for number in range(_SAMPLES):
+                file.seek(size * (2 * number + 1) // (2 * _SAMPLES))
+                samples.update(file.read(_SAMPLE))
+            return [path.name, size, samples.hexdigest(), ends]
     except OSError as error:
         raise ModelError(f"can't be read: {error.strerror or error}", file=path) from error

@@ -8,7 +8,7 @@ slab, too (`model/source/layout.py`), and where encoders know inputs, on what th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import lcm
@@ -72,7 +72,9 @@ class Stream:
         nan: Handling,
         progress: Progress,
         store: Store | None = None,
+        ranges: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
+        """ranges: of these tensors, only the rows from one to another are made, and `sources` has "" of them."""
         self.sources: dict[str, str] = {}
         outputs = range(1 + max((job.output for job in jobs), default=0))
         self.written: list[dict[str, str]] = [{} for _ in outputs]
@@ -85,6 +87,7 @@ class Stream:
         self.differing: list[str] = []
         self.read = 0
         self._store = store
+        self._ranges = ranges or {}
         self._model = model
         self._jobs = jobs_by_tensor(jobs)
         self._formats = registry.formats
@@ -99,7 +102,12 @@ class Stream:
     @property
     def weights(self) -> int:
         """Number of weights that will be read."""
-        return sum(tensor.size for tensor in self._tensors)
+        rows = (self._ranges.get(it.name, (0, it.rows * it.experts)) for it in self._tensors)
+        return sum((stop - start) * it.cols for (start, stop), it in zip(rows, self._tensors, strict=True))
+
+    def said(self, a: Assignment) -> dict[int, str]:
+        """What the encoder had to say of a tensor's statistics, by the number of the matrix."""
+        return self._prepared.remarks.get((a.tensor.name, a.encoding), {})
 
     def run(self) -> None:
         """Do what the jobs want. What a thread raises ends it early."""
@@ -175,7 +183,8 @@ class Stream:
             encodings = [self._scaled(it, peaks.found) if it.companions else it for it in encodings]
         # What an older file or a store has is copied only where the source is still the same, which takes a whole pass
         # to know; whatever else is wanted of the tensor is made on the way.
-        shelf = Shelf(self._store, rows, encodings)
+        in_part = tensor.name in self._ranges
+        shelf = Shelf(None if in_part else self._store, rows, encodings)
         waiting = [it for it in encodings if it.old is not None or shelf.may_have(it)]
         waits = {it.digest for it in waiting}
         made = Encode(
@@ -184,6 +193,7 @@ class Stream:
             again=left is not None,
             check=any(it.old is not None for it in waiting),
             hash_rows=shelf.wants_hash,
+            hash_source=not in_part,
         )
         yield made.over(units())
         self.sources[tensor.name] = made.source
@@ -230,7 +240,7 @@ class Stream:
 
     def _remarks_on(self, a: Assignment) -> tuple[int, tuple[str, ...]]:
         """On how many matrices of a tensor the encoder made remarks, and the different ones."""
-        said = self._prepared.remarks.get((a.tensor.name, a.encoding), {})
+        said = self.said(a)
         return len(said), tuple(dict.fromkeys(said[number] for number in sorted(said)))
 
     def _note(self, tensor: TensorInfo, made: Encode, shelf: Shelf, first: Encode) -> None:
@@ -290,9 +300,13 @@ class Stream:
     def _scaled(self, encoding: Encoding, peaks: _Floats) -> Encoding:
         """The encoding with its factors, which are written to the companions. peaks: float32 (experts,)."""
         factors = np.array([encoding.format.factor(float(peak)) for peak in peaks], np.float32)
+        tensor = encoding.jobs[0].assignment.tensor
+        start, stop = self._ranges.get(tensor.name, (0, tensor.rows * tensor.experts))
+        first = start // tensor.rows
+        known = factors[first : -(-stop // tensor.rows)]  # of other experts the peak isn't known
         for job in encoding.companions:
-            job.sink.write(factors.data, job.assignment.offset)
-            self.written[job.output][job.tensor] = xxhash.xxh3_128_hexdigest(factors.data)
+            job.sink.write(known.data, job.assignment.offset + first * known.itemsize)
+            self.written[job.output][job.tensor] = xxhash.xxh3_128_hexdigest(known.data)
         return replace(encoding, factors=factors)
 
     def _advance(self, weights: int, read: int, written: int) -> None:
@@ -311,7 +325,10 @@ class Stream:
     def _units(self, tensor: TensorInfo) -> Iterator[Unit]:
         """The tensor's units, larger ones where an encoder wants more rows at a time."""
         together, size = self._together(tensor), self._for_encoders(tensor)
-        return split(tensor, together) if size is None else split(tensor, together, max(size, CHUNK_WEIGHTS))
+        rows = self._ranges.get(tensor.name)
+        if size is None:
+            return split(tensor, together, rows=rows)
+        return split(tensor, together, max(size, CHUNK_WEIGHTS), rows=rows)
 
     def _for_encoders(self, tensor: TensorInfo) -> int | None:
         """Weights of a part of a unit where an encoder makes the bytes; None where none does."""

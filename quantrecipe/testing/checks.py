@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quantrecipe.api import Encoder, ModelAnalysis, QuantFormat, TensorAnalysis
+from quantrecipe.api import Encoder, Executor, ModelAnalysis, QuantFormat, TensorAnalysis
 from quantrecipe.model.architectures import Architecture
 from quantrecipe.testing import calls, facts, grids, surroundings, values
 from quantrecipe.testing.analyses import MODEL_CHECKS, TENSOR_CHECKS
 from quantrecipe.testing.architectures import ARCHITECTURE_CHECKS
 from quantrecipe.testing.encoders import ENCODER_CHECKS
+from quantrecipe.testing.executors import EXECUTOR_CHECKS
 from quantrecipe.testing.failure import CheckFailure
 
 __all__ = ["FORMAT_CHECKS", "Check", "Result", "checks_of", "parametrize_with_checks", "run_check"]
@@ -73,7 +74,7 @@ class Result:
 
 
 def checks_of(subject: object, *, seed: int = 0) -> tuple[Check, ...]:
-    """Every check of a format, analysis, encoder or architecture. A format without a codec promises nothing."""
+    """Every check of a format, analysis, encoder, executor or architecture. One without a codec promises nothing."""
     name: str
     checks: Sequence[Callable[[Any, int], None]]
     match subject:
@@ -87,8 +88,10 @@ def checks_of(subject: object, *, seed: int = 0) -> tuple[Check, ...]:
             name, checks = subject.name, ARCHITECTURE_CHECKS
         case Encoder():
             name, checks = subject.name, ENCODER_CHECKS
+        case Executor():
+            name, checks = subject.name, EXECUTOR_CHECKS
         case _:
-            what = f"{subject!r} is no format, encoder, architecture, or analysis of a kind that has checks"
+            what = f"{subject!r} is no format, encoder, executor, architecture, or analysis of a kind that has checks"
             raise TypeError(what)
     return tuple(_check(subject, name, function, seed) for function in checks)
 

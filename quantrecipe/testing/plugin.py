@@ -53,7 +53,7 @@ def _checks_of(source: PluginSource, seed: int) -> Iterator[Check]:
         architectures = _architectures(plugin)
     except CheckFailure:
         architectures = ()
-    for thing in (*plugin.formats, *plugin.analyses, *plugin.encoders, *architectures):
+    for thing in (*plugin.formats, *plugin.analyses, *plugin.encoders, *plugin.executors, *architectures):
         yield from checks_of(thing, seed=seed)
     yield from _recipe_checks(plugin)
 

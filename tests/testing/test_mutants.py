@@ -878,7 +878,7 @@ def test_a_crash_of_the_plugin_is_a_failure_with_its_place() -> None:
 
 
 def test_checks_without_a_subject_are_refused() -> None:
-    with pytest.raises(TypeError, match="is no format, encoder, architecture, or analysis"):
+    with pytest.raises(TypeError, match="is no format, encoder, executor, architecture, or analysis"):
         checks_of("Q4_K")
 
 

@@ -1,0 +1,209 @@
+"""apply_by: execute a plan by an executor's workers, wherever these are. The file is the one that `apply_plan` writes.
+
+Workers return the bytes of units, which are written at their final places here; or they write pieces to a folder that
+all machines see, which are assembled here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import xxhash
+
+from quantrecipe.api import Executor, Task, Workers
+from quantrecipe.errors import OutputError
+from quantrecipe.executors.run_tasks import run_tasks
+from quantrecipe.output.apply import Result, output_paths
+from quantrecipe.output.headers import write_headers
+from quantrecipe.output.journal import journal_path
+from quantrecipe.output.naming import check_destination, give_names
+from quantrecipe.output.partfile import PartFile
+from quantrecipe.output.paths import check_paths
+from quantrecipe.output.progress import Progress, Silent
+from quantrecipe.output.shares.assemble import Gathered, assemble
+from quantrecipe.output.shares.folder import open_pieces
+from quantrecipe.output.shares.make import MadeUnit, assignments_by_matrix, places
+from quantrecipe.output.shares.order import order_of
+from quantrecipe.output.shares.part import require_room
+from quantrecipe.output.shares.units import MOST, WorkUnit, cut, unit_bytes
+from quantrecipe.output.space import require_space
+from quantrecipe.output.transform import Handling, Nan
+from quantrecipe.output.warm import compile_kernels
+from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.plan.statistics import require_statistics
+from quantrecipe.registry import Registry, load_registry
+
+__all__ = ["apply_by"]
+
+_CHUNK = 4 << 20  # bytes that are hashed in one go
+
+_WORKERS = 16
+"""For how many workers the work is cut where pieces may be gone on with: more of them still have several units each."""
+
+
+def apply_by(
+    executor: Executor,
+    plan: Plan,
+    out: str | Path,
+    *,
+    registry: Registry | None = None,
+    force: bool = False,
+    nan: Nan = "error",
+    store: str | Path | None = None,
+    pieces: str | Path | None = None,
+    progress: Progress | None = None,
+    nbytes: int | None = None,
+) -> Result:
+    """Write the file that the plan describes to `out`, with the workers of an executor.
+
+    pieces: a folder that all machines see. What workers make stays there until all is made, so the same call goes on
+            after a break. None: they return it
+    nbytes: of a unit; None for what is best for so many workers
+    Others, and errors, as in `apply_plan`. PluginError where workers can't be opened or are all gone.
+    """
+    out = Path(out)
+    registry = registry or load_registry()
+    progress = progress or Silent()
+    handling: Handling = "allow" if nan == "keep" else nan
+    plan.model.require_weights("plan with it, and give apply the model itself")
+    require_statistics(plan)
+    paths = output_paths(out, len(plan.files))
+    check_paths(paths, [plan], None)
+    for path in paths:
+        check_destination(path, force=force)
+    require_space((path, file.nbytes) for file, path in zip(plan.files, paths, strict=True))
+    compiled = compile_kernels(plan.assignments, registry, progress.compiling)
+    begin = time.perf_counter()
+    kept = None if store is None else Path(store)
+    if pieces is None:
+        order = order_of(plan, registry, nan=handling, store=kept)
+        with executor.open(order) as workers:
+            units = cut(plan, nbytes or unit_bytes(plan, max(1, workers.width)), most=MOST)
+            return _to_places(plan, paths, workers, units, progress, force, begin, compiled)
+    folder = Path(pieces)
+    found = open_pieces(folder, plan, nan=handling, workers=_WORKERS, nbytes=nbytes)
+    order = order_of(plan, registry, nan=handling, store=kept, pieces=(folder, found.run))
+    made, width, read = found.made(), 0, 0
+    missing = [unit for unit in found.units if unit.number not in made]
+    progress.start(sum(unit.size for unit in found.units))
+    progress.advance(sum(unit.size for unit in found.units if unit.number in made), 0, 0)
+    if missing:
+        require_room(found)
+        with executor.open(order) as workers:
+            width = workers.width
+            for task, (done, _) in run_tasks(workers, _tasks(missing)):
+                read += done.read
+                _tell(plan, task.given, progress, done)
+    result = assemble(
+        plan, out, registry=registry, force=force, nan=nan, store=store, pieces=folder, progress=progress
+    )
+    return replace(
+        result,
+        threads=width or result.threads,
+        seconds=time.perf_counter() - begin,
+        compile_seconds=compiled,
+        read=read + result.read,
+    )
+
+
+def _to_places(
+    plan: Plan,
+    paths: Sequence[Path],
+    workers: Workers,
+    units: Sequence[WorkUnit],
+    progress: Progress,
+    force: bool,
+    begin: float,
+    compiled: float,
+) -> Result:
+    gathered, by_matrix = Gathered(), assignments_by_matrix(plan)
+    width, read = workers.width, 0
+    from_store: list[str] = []
+    with ExitStack() as stack:
+        parts = [
+            stack.enter_context(PartFile(path, file.nbytes, force=force))
+            for file, path in zip(plan.files, paths, strict=True)
+        ]
+        journal_path(paths[0]).unlink(missing_ok=True)  # what it said of a part isn't true any more
+        part_of = {
+            a.tensor.name: part
+            for file, part in zip(plan.files, parts, strict=True)
+            for a in file.assignments
+        }
+        progress.start(sum(unit.size for unit in units))
+        for task, (made, data) in run_tasks(workers, _tasks(units)):
+            _write(task.given, made, data, by_matrix, part_of)
+            gathered.add(Path(), made)
+            read += made.read
+            from_store += made.from_store
+            _tell(plan, task.given, progress, made)
+        gathered.settle()
+        _hash(gathered, plan, part_of)
+        write_headers(plan, parts, gathered.sources, gathered.written, gathered.remarked)
+        give_names(parts)
+    return Result(
+        paths=tuple(paths),
+        nbytes=plan.nbytes,
+        threads=width,
+        seconds=time.perf_counter() - begin,
+        compile_seconds=compiled,
+        read=read,
+        hashes={a.tensor.name: gathered.sources[a.owner or a.tensor.name] for a in plan.assignments},
+        nonfinite=gathered.lost,
+        remarks=gathered.remarks,
+        reused=(),
+        from_store=tuple(from_store),
+    )
+
+
+def _tasks(units: Iterable[WorkUnit]) -> Iterable[Task]:
+    return (Task(number=it.number, given=it, nbytes=it.nbytes, what=it.what) for it in units)
+
+
+def _write(
+    unit: WorkUnit,
+    made: MadeUnit,
+    data: bytearray,
+    by_matrix: dict[str, list[Assignment]],
+    part_of: dict[str, PartFile],
+) -> None:
+    """Write a unit's bytes where they belong. OutputError where they have changed on their way."""
+    whole = memoryview(data)
+    for place, it in zip(places(by_matrix, unit), made.ranges, strict=True):
+        a, found = place.assignment, whole[place.offset : place.offset + place.nbytes]
+        if xxhash.xxh3_128_hexdigest(found) != it.data:
+            raise OutputError(
+                f"{unit.what}: other bytes have come than the worker made",
+                "run it again; if it happens again, look at the workers' memory and network",
+            )
+        part_of[a.tensor.name].write(found, a.offset + place.begin)
+
+
+def _hash(gathered: Gathered, plan: Plan, part_of: dict[str, PartFile]) -> None:
+    """The hash of each tensor's data: known where it was made in one unit, else made of what was written."""
+    buffer = bytearray(_CHUNK)
+    for a in plan.assignments:
+        ranges = gathered.ranges[a.tensor.name]
+        if len(ranges) == 1:
+            gathered.written[a.tensor.name] = ranges[0][1].data
+            continue
+        digest = xxhash.xxh3_128()
+        for begin in range(0, a.nbytes, _CHUNK):
+            piece = memoryview(buffer)[: min(_CHUNK, a.nbytes - begin)]
+            if not part_of[a.tensor.name].read(piece, a.offset + begin):
+                raise OutputError(
+                    f"{part_of[a.tensor.name].part} can't be read", "look at the disk, or write to another"
+                )
+            digest.update(piece)
+        gathered.written[a.tensor.name] = digest.hexdigest()
+
+
+def _tell(plan: Plan, unit: WorkUnit, progress: Progress, made: MadeUnit) -> None:
+    if unit.ranges:
+        a = next(it for it in plan.assignments if it.tensor.name == unit.ranges[0].tensor)
+        progress.tensor(a.tensor, (a.type,))
+    progress.advance(unit.size, made.read, unit.made_bytes)

@@ -1,0 +1,169 @@
+"""What a worker of an executor is opened from, and what it does: order_of, here; open_worker, wherever the worker is.
+
+The plan itself travels, and isn't made again: a recipe may leave types to a budget, and its parents lie in files that a
+worker's machine doesn't have. A plan is made of values that can be pickled. Only formats and encoders aren't taken
+along, but looked up by name where the worker is: they are programs, with kernels for that machine.
+
+The model, the matrix and the statistics are read there under the same paths, and have to be the same files.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from quantrecipe import __version__
+from quantrecipe.api import Encoder, Order, QuantFormat
+from quantrecipe.errors import ModelError
+from quantrecipe.output.progress import Silent
+from quantrecipe.output.run_key import file_key
+from quantrecipe.output.shares.make import MadeUnit, Maker
+from quantrecipe.output.shares.piece import NewPiece
+from quantrecipe.output.shares.units import WorkUnit
+from quantrecipe.output.store.store import open_store
+from quantrecipe.output.transform import Handling
+from quantrecipe.output.warm import compile_kernels
+from quantrecipe.plan.plan import Plan
+from quantrecipe.registry import Registry, load_registry
+from quantrecipe.remote_files import remote_file
+
+__all__ = ["open_worker", "order_of"]
+
+_STATISTICS = "index.json"
+
+
+def order_of(
+    plan: Plan,
+    registry: Registry,
+    *,
+    nan: Handling,
+    store: Path | None = None,
+    pieces: tuple[Path, str] | None = None,
+) -> Order:
+    """The order for workers that make units of a plan.
+
+    pieces: the folder that gets what they make, and the digest of the run; None: they return it
+    ModelError where the model can't be read on another machine.
+    """
+    if any(remote_file(path) is not None for path in plan.model.files):
+        raise ModelError(
+            "lies on the hub, and workers read files",
+            "download it (hf download), or use --part, where each process reads it from the hub",
+            file=plan.model.path,
+        )
+    given = {
+        "plan": _dumped(plan),
+        "files": [(path.resolve(), file_key(path, copies=True)) for path in _files(plan)],
+        "plugins": registry.plugins_on,
+        "nan": nan,
+        "store": None if store is None else store.resolve(),
+        "pieces": None if pieces is None else (pieces[0].resolve(), pieces[1]),
+    }
+    packages = {("quantrecipe", __version__)}
+    names = {a.type for a in plan.assignments} | {a.tensor.dtype for a in plan.assignments}
+    encoders = {a.encoder.name for a in plan.assignments if a.encoder is not None}
+    for plugin in registry.plugins[1:]:  # the first is quantrecipe itself
+        if names & set(plugin.formats) or encoders & set(plugin.encoders):
+            packages.add((plugin.distribution, plugin.version))
+    return Order(function=f"{__name__}:open_worker", given=given, packages=tuple(sorted(packages)))
+
+
+def open_worker(given: Any, threads: int) -> Callable[[WorkUnit], tuple[MadeUnit, bytearray | None]]:
+    """What makes units where it is called; it returns their bytes, unless they went to a folder of pieces.
+
+    ModelError where the model's files aren't the same there, PluginError where a format is missing.
+    """
+    for path, key in given["files"]:
+        if file_key(path, copies=True) != key:
+            raise ModelError(
+                f"isn't the same file on {platform.node()} as where the plan was made",
+                "have all machines see the same files under the same paths",
+                file=path,
+            )
+    registry = load_registry(plugins=given["plugins"])
+    plan: Plan = _Loading(io.BytesIO(given["plan"]), registry).load()
+    compile_kernels(plan.assignments, registry, Silent().compiling)
+    store = None if given["store"] is None else open_store(given["store"], create=True)
+    maker = Maker(plan, registry, threads=threads, nan=given["nan"], progress=Silent(), store=store)
+
+    def make(unit: WorkUnit) -> tuple[MadeUnit, bytearray | None]:
+        if given["pieces"] is None:
+            room = _Room(unit.made_bytes)
+            return maker.make(unit, room), room.data
+        folder, run = given["pieces"]
+        with NewPiece(folder / f"{unit.number:06d}.piece") as piece:
+            made = maker.make(unit, piece)
+            piece.finish(made, run)
+        return made, None
+
+    return make
+
+
+class _Room:
+    """A unit in memory: a Sink."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.data = bytearray(nbytes)
+
+    def write(self, data: memoryview, offset: int) -> None:
+        data = data.cast("B")
+        self.data[offset : offset + len(data)] = data
+
+
+def _files(plan: Plan) -> Iterable[Path]:
+    yield from plan.model.files
+    if plan.importance is not None:
+        yield plan.importance.path
+    if plan.statistics is not None:
+        yield plan.statistics.folder / _STATISTICS
+
+
+def _dumped(plan: Plan) -> bytes:
+    """What of a plan a worker needs; the vocabulary in the metadata would be most of it."""
+    bare = replace(
+        plan,
+        model=replace(plan.model, metadata={}),
+        files=tuple(replace(file, metadata={}) for file in plan.files),
+        coverage=None,
+        spending=None,
+    )
+    buffer = io.BytesIO()
+    _Dumping(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(bare)
+    return buffer.getvalue()
+
+
+class _Dumping(pickle.Pickler):
+    def persistent_id(self, thing: Any) -> Any:
+        """Formats and encoders by name and options."""
+        if isinstance(thing, QuantFormat):
+            return "format", thing.spec.name, dict(thing.options)
+        if isinstance(thing, Encoder):
+            return "encoder", thing.name, dict(thing.options)
+        return None
+
+    def reducer_override(self, thing: Any) -> Any:
+        """Views of dicts, which pickle leaves out."""
+        if isinstance(thing, MappingProxyType):
+            return _view, (dict(thing),)
+        return NotImplemented
+
+
+def _view(content: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+    return MappingProxyType(content)
+
+
+class _Loading(pickle.Unpickler):
+    def __init__(self, buffer: io.BytesIO, registry: Registry) -> None:
+        super().__init__(buffer)
+        self._registry = registry
+
+    def persistent_load(self, said: Any) -> Any:
+        kind, name, options = said
+        found = self._registry.format(name) if kind == "format" else self._registry.encoder(name)
+        return found.with_options(options) if options else found

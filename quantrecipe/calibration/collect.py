@@ -45,6 +45,7 @@ __all__ = [
     "Refill",
     "Saved",
     "Stop",
+    "Unusable",
     "Work",
     "collect",
     "fill_experts",
@@ -141,6 +142,13 @@ class Another:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Unusable:
+    """Told when the file of sums can't be read: no crash leaves one like that. The first save replaces it."""
+
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Collected:
     """How a run ended: groups that were run, their tokens, the last look, and whether that was enough."""
 
@@ -176,7 +184,7 @@ def tokenize(model: LanguageModel, documents: Sequence[Rendered], *, tell: Tell)
 def collect(model: LanguageModel, work: Work, *, tell: Tell) -> Collected:
     """Run what isn't done yet, and leave the sums in the file. EvaluationError for inputs that are NaN or Inf.
 
-    tell: hears `Another`, `Saved`, `Ran`, `Change`
+    tell: hears `Another`, `Unusable`, `Saved`, `Ran`, `Change`
     """
     run = _Run(model, work, tell)
     run.resume()
@@ -227,13 +235,16 @@ class _Run:
         """Go on from a file that a run of the same kind left."""
         found = SumsFile.read(self._work.path)
         if found is None:
+            if self._work.path.exists():
+                self._tell(Unusable(path=self._work.path))
             return
         if found.about.get("told") != self._work.about:
             self._tell(Another(path=self._work.path, tokens=found.about["tokens"]))
             return
         try:
             sums, means = found.sums(), found.means()
-        except DAMAGED:  # begin anew
+        except DAMAGED:
+            self._tell(Unusable(path=self._work.path))
             return
         self._collector.sums, self._collector.shared = sums, dict(found.shared)
         self._groups, self._tokens = found.about["groups"], found.about["tokens"]

@@ -172,7 +172,7 @@ def write_sums(
     arrays = {f"{part}/{name}": getattr(found, part) for name, found in sums.items() for part in _FIELDS}
     arrays |= {f"{_MEANS}{name}": mean for name, mean in means.items()}
     try:
-        with whole_file(path) as file:
+        with whole_file(path, mode=0o600) as file:  # it is on its way to be a matrix
             np.savez(file, about=np.frombuffer(text, np.uint8), **arrays)
     except OSError as error:
         what = f"what was found so far can't be saved ({error.strerror or error})"

@@ -56,7 +56,7 @@ def held(path: Path, busy: OutputError) -> Iterator[None]:
     What a process that was killed left behind holds nothing: it is taken over.
     """
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     except OSError as error:
         raise write_error(error, path) from error
     taken = False

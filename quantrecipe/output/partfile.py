@@ -10,7 +10,6 @@ owner alone; then it may be read by whom the umask allows.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import threading
 from contextlib import suppress
@@ -23,6 +22,7 @@ from quantrecipe.output.early_writing import write_early
 from quantrecipe.output.locks import lock, unlock
 from quantrecipe.output.naming import check_destination, give_names
 from quantrecipe.output.write_errors import write_error
+from quantrecipe.whole_file import mode_of_new
 
 __all__ = ["PartFile", "part_path"]
 
@@ -66,7 +66,7 @@ class PartFile:
         self._waiting = 0  # bytes written since the system was asked to begin putting them on the disk
         self._fd = self._open()
         self._status = os.fstat(self._fd)
-        self._mode = self._make_private()
+        self._private = self._make_private()
         self.left = keep and self._status.st_size == nbytes > 0
         if not self.left:
             try:
@@ -141,9 +141,9 @@ class PartFile:
 
     def make_public(self) -> None:
         """Let those read it who may read any new file here."""
-        if self._mode is not None and self._fd >= 0:
+        if self._private and self._fd >= 0:
             try:
-                os.fchmod(self._fd, self._mode)
+                os.fchmod(self._fd, mode_of_new(self.part.parent))
             except OSError as error:
                 raise write_error(error, self.path) from error
 
@@ -180,7 +180,7 @@ class PartFile:
             flags |= getattr(os, name, 0)
         try:
             self._clear_place()
-            fd = os.open(self.part, flags, 0o666)
+            fd = os.open(self.part, flags, _PRIVATE)
         except OSError as error:
             raise write_error(error, self.path) from error
         try:
@@ -213,18 +213,15 @@ class PartFile:
             raise busy
         self._require_part(status)
 
-    def _make_private(self) -> int | None:
-        """Let nobody else read the part; the mode that it has to have in the end. None where there are no modes."""
+    def _make_private(self) -> bool:
+        """Let nobody else read the part, whoever made it. False where there are no modes."""
         if not hasattr(os, "fchmod"):  # Windows
-            return None
-        mode = stat.S_IMODE(self._status.st_mode)
+            return False
         try:
-            if mode == _PRIVATE:  # of an earlier run, or of a user who lets nobody read any file
-                mode = _mode_of_new(self.part.parent)
             os.fchmod(self._fd, _PRIVATE)
         except OSError:  # a file system that has none
-            return None
-        return mode
+            return False
+        return True
 
     def _require_part(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
@@ -254,17 +251,6 @@ class PartFile:
             unlock(self._fd)
             os.close(self._fd)
             self._fd = -1
-
-
-def _mode_of_new(folder: Path) -> int:
-    """The mode that a new file gets in a folder. Only the kernel knows it: umask(2) can be read by setting it only."""
-    name = folder / f".quantrecipe-{secrets.token_hex(8)}"
-    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        return stat.S_IMODE(os.fstat(fd).st_mode)
-    finally:
-        os.close(fd)
-        name.unlink()
 
 
 def _is_at(status: os.stat_result, path: Path) -> bool:

@@ -22,13 +22,13 @@ from typing import Self
 from quantrecipe.errors import FormatError, ImportanceError, PlanError, Problem, QuantrecipeError
 from quantrecipe.output.journal import Journal, journal_path
 from quantrecipe.output.kept import Entry
-from quantrecipe.output.naming import sync_folder
 from quantrecipe.output.partfile import PartFile, part_path
 from quantrecipe.output.progress import Progress
 from quantrecipe.output.run_key import difference, run_key
 from quantrecipe.output.sync_often import SyncOften
 from quantrecipe.output.write_errors import write_error
 from quantrecipe.plan.plan import Plan
+from quantrecipe.whole_file import sync_folder
 
 __all__ = ["Keep", "Resume", "forget"]
 

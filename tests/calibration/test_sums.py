@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +98,11 @@ def test_one_whose_arrays_are_damaged_is_begun_anew(tmp_path: Path) -> None:
 def test_another_version_s_file_is_begun_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quantrecipe.calibration.sums._LAYOUT", 3)
     assert SumsFile.read(path) is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no modes")
+def test_it_is_its_owner_s_alone(path: Path) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_disk_that_refuses(path: Path) -> None:

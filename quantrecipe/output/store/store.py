@@ -26,10 +26,9 @@ import xxhash
 from numpy.typing import NDArray
 
 from quantrecipe.errors import OutputError
-from quantrecipe.output.naming import sync_folder
 from quantrecipe.output.store.entry import EntryFacts, footer, read_facts
 from quantrecipe.output.write_errors import write_error
-from quantrecipe.whole_file import whole_file
+from quantrecipe.whole_file import mode_of_new, sync_folder, whole_file
 
 __all__ = ["LEAST", "Addition", "Store", "Stored", "open_store"]
 
@@ -160,7 +159,7 @@ class Addition:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         for name in ("O_CLOEXEC", "O_BINARY"):
             flags |= getattr(os, name, 0)
-        self._fd = os.open(self._path, flags, 0o666)
+        self._fd = os.open(self._path, flags, 0o600)  # for its owner alone until it is whole
         self._lock = threading.Lock()
         self._failed: OSError | None = None
 
@@ -182,6 +181,7 @@ class Addition:
         try:
             if self._failed is not None:
                 raise self._failed
+            self._make_public()
             os.fsync(self._fd)
             self._close()
             place = self._store.path(group, rows)
@@ -204,6 +204,13 @@ class Addition:
         self._close()
         with suppress(OSError):
             self._path.unlink()
+
+    def _make_public(self) -> None:
+        """Let those read it who may read any new file here."""
+        if hasattr(os, "fchmod"):
+            mode = mode_of_new(self._path.parent)
+            with suppress(OSError):  # a file system that has no modes
+                os.fchmod(self._fd, mode)
 
     def _write_at(self, data: memoryview, offset: int) -> int:
         if hasattr(os, "pwrite"):

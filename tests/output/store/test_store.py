@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,23 @@ def read(store: Store) -> bytes | None:
 
 def files(store: Store) -> list[str]:
     return sorted(str(it.relative_to(store.folder)) for it in store.folder.rglob("*") if it.is_file())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no modes")
+@pytest.mark.parametrize(("mask", "final"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_an_entry_is_its_owner_s_alone_until_it_is_whole(store: Store, mask: int, final: int) -> None:
+    before = os.umask(mask)
+    try:
+        addition = store.add()
+        assert addition is not None
+        (new,) = (store.folder / "new").iterdir()
+        assert stat.S_IMODE(new.stat().st_mode) == 0o600
+        addition.write(memoryview(DATA), 0)
+        addition.finish(GROUP, ROWS, FACTS)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(store.path(GROUP, ROWS).stat().st_mode) == final
+    assert list((store.folder / "new").iterdir()) == []
 
 
 def test_what_was_added_is_found(store: Store) -> None:

@@ -164,15 +164,8 @@ def test_the_name_is_on_the_disk_too(tmp_path: Path, durable: bool, monkeypatch:
 
 
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    names = [
-        "a[1]",
-        "a[1].part",
-        "a[1].0123abcd.part",
-        "a[1].0123abcx.part",
-        "a1.0123abcd.part",
-        "a[1].txt.0123abcd.part",
-    ]
-    for name in names:
+    names = ["a[1]", "a[1].part", "a[1].0123abcx.part", "a1.0123abcd.part", "a[1].txt.0123abcd.part"]
+    for name in [*names, "a[1].0123abcd.part"]:
         (tmp_path / name).touch()
     remove_unfinished(tmp_path / "a[1]")
     assert {it.name for it in tmp_path.iterdir()} == {*names}

@@ -126,8 +126,6 @@ def test_who_lost_it_to_another_that_tidied_up_makes_another(
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(
-        OutputError, match=r"can't make a folder for probes in .*; name another with --work-dir"
-    ):
-        with work_folder(tmp_path / "none", "probes"):
-            pass
+    said = r"can't make a temporary folder in .*; name another with --work-dir"
+    with pytest.raises(OutputError, match=said), work_folder(tmp_path / "none", "probes"):
+        pass

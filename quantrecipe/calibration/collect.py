@@ -200,7 +200,10 @@ def fill_experts(model: LanguageModel, filling: Filling, *, tell: Tell) -> int:
     found = SumsFile.read(filling.path)
     if found is None:
         raise EvaluationError("the sums have vanished", file=filling.path)
-    sums = found.sums()
+    try:
+        sums, means = found.sums(), found.means()
+    except DAMAGED as error:
+        raise EvaluationError("the sums are damaged: look at the disk", file=filling.path) from error
     few = {name: it.tokens < filling.least for name, it in sums.items() if len(it.tokens) > 1}
     collector = _Collector(model.n_vocab, only=frozenset(name for name, lacks in few.items() if lacks.any()))
     tokens = 0
@@ -219,7 +222,7 @@ def fill_experts(model: LanguageModel, filling: Filling, *, tell: Tell) -> int:
             getattr(own, field)[lacks] = getattr(new, field)[lacks]
         filled += int(lacks.sum())
     # How many is written down, too: a run that is stopped before the matrix is written doesn't know it otherwise.
-    write_sums(filling.path, sums, found.means(), found.shared, found.about | {"filled": filled})
+    write_sums(filling.path, sums, means, found.shared, found.about | {"filled": filled})
     return filled
 
 

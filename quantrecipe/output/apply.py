@@ -17,6 +17,7 @@ from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import ModelError, OutputError
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.gguf.write_header import encode_header
+from quantrecipe.output.changed_sources import ChangedSources
 from quantrecipe.output.jobs import Job
 from quantrecipe.output.journal import journal_path
 from quantrecipe.output.naming import give_names
@@ -166,6 +167,7 @@ def apply_plans(
         for (plan, _), group in zip(plans, paths, strict=True)
         for file, path in zip(plan.files, group, strict=True)
     )
+    sources = ChangedSources(model)
     handling: Handling = "allow" if nan == "keep" else nan
     with ExitStack() as stack:
         parts = [
@@ -195,6 +197,7 @@ def apply_plans(
         progress.start(stream.weights)
         stream.run()
         unchecked = _settled(model.files, left)
+        _require_unchanged(sources, stream.sources, left)
         for (plan, files), written, remarked in zip(outputs, stream.written, stream.remarked, strict=True):
             _write_headers(plan, files, stream.sources, written, remarked)
         if left is not None:
@@ -245,6 +248,16 @@ def _settled(files: Sequence[Path], left: Resume | None) -> list[Path]:
         return unchecked
     # What an earlier run has read wasn't checked when it was killed, and is checked now only if it was read again.
     return [path for path in files if remote_file(path) is not None]
+
+
+def _require_unchanged(sources: ChangedSources, digests: Mapping[str, str], left: Resume | None) -> None:
+    """ModelError where the model's files aren't what they were: what was made of them is a mixture."""
+    try:
+        sources.require_none(digests)
+    except ModelError:
+        if left is not None:
+            left.void()
+        raise
 
 
 def _jobs(

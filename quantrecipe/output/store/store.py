@@ -26,6 +26,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from quantrecipe.errors import OutputError
+from quantrecipe.output.locks import lock, unlock
 from quantrecipe.output.store.entry import EntryFacts, footer, read_facts
 from quantrecipe.output.write_errors import write_error
 from quantrecipe.whole_file import mode_of_new, sync_folder, whole_file
@@ -160,6 +161,8 @@ class Addition:
         for name in ("O_CLOEXEC", "O_BINARY"):
             flags |= getattr(os, name, 0)
         self._fd = os.open(self._path, flags, 0o600)  # for its owner alone until it is whole
+        with suppress(OSError):  # who tidies up has it at this moment, and leaves it, since it is new
+            lock(self._fd)
         self._lock = threading.Lock()
         self._failed: OSError | None = None
 
@@ -221,6 +224,8 @@ class Addition:
 
     def _close(self) -> None:
         if self._fd >= 0:
+            with suppress(OSError):
+                unlock(self._fd)
             os.close(self._fd)
             self._fd = -1
 

@@ -18,7 +18,7 @@ __all__ = ["FAULTS", "FaultySystem"]
 
 FAULTS = (
     *("kill", "half", "time", "power-cut", "EIO", "ENOSPC", "full", "short"),
-    *("fsync", "names", "signals", "slow", "clock", "twice"),
+    *("fsync", "names", "signals", "slow", "clock", "twice", "flip"),
 )
 _CALLS = (
     *(

@@ -34,6 +34,9 @@ _MOST_FAULTS = 3
 _HARMLESS = ("short", "signals", "slow", "clock")
 """What no run may end for."""
 
+_SAID = Path(tempfile.gettempdir(), f"quantrecipe-faults-{os.getpid()}")
+"""What the last error said."""
+
 _KILLS = ("kill", "half", "time", "twice")
 """After which all is there that was written."""
 
@@ -130,6 +133,10 @@ def try_moment(
         later = draw.uniform(0, seconds) if fault == "time" else None
         seed = draw.randrange(1 << 30)
         tried[fault] += 1
+        if fault == "flip":
+            if wrong := flipped(scene, place, seed, draw):
+                return wrong
+            break
         statuses = together(scene, fault, place, seed, later, draw.uniform(0, seconds))
         if _BUG in statuses:
             return f"{scene.name}, {fault}: an exception that isn't ours"
@@ -145,16 +152,33 @@ def try_moment(
         if scene.done() or (number and draw.random() < 0.5):
             break
     if not scene.done():
-        # A run that ended between the names of several files has given some of them.
-        named = any(path.exists() for path in scene.peace if path not in scene.older)
-        status = forked(lambda: scene.run(named))
+        status = forked(lambda: scene.run(scene.some_named()))
         if status != _OK:
             return f"{scene.name}, {fault}: the same command doesn't go on ({status})"
         if not scene.done():
             return f"{scene.name}, {fault}: the bytes are others"
         if left := scene.left():
             return f"{scene.name}, {fault}: {', '.join(left)} left"
-    return scene.wrong()
+    return scene.wrong_file() if fault == "flip" else scene.wrong()
+
+
+def flipped(scene: Scene, at: int, seed: int, draw: random.Random) -> str:
+    """Kill the run, and change a bit of what it has left: the next makes the same of it, or names what is damaged."""
+    forked(lambda: faulty(scene, "kill", at, seed))
+    damaged = scene.flip(draw)
+    if damaged is None:
+        return ""
+    status = forked(lambda: scene.run(scene.some_named()))
+    if status == _REFUSED:
+        said = _SAID.read_text(encoding="utf-8")
+        if damaged.name not in said:
+            return f"{scene.name}, flip: {damaged.name} is damaged, and the error names it nowhere: {said}"
+        damaged.unlink()  # as the remedy says
+    elif status != _OK:
+        return f"{scene.name}, flip: a bit of {damaged.name} is an exception that isn't ours ({status})"
+    elif not scene.done():
+        return f"{scene.name}, flip: a bit of {damaged.name} makes other bytes"
+    return ""
 
 
 def together(
@@ -191,10 +215,9 @@ def begun(work: Callable[[], object]) -> int:
         try:
             work()
             status = _OK
-        except (QuantrecipeError, OSError) as error:
-            if not isinstance(error, QuantrecipeError):
-                traceback.print_exc()
-            status = _REFUSED if isinstance(error, QuantrecipeError) else _BUG
+        except QuantrecipeError as error:
+            _SAID.write_text(str(error), encoding="utf-8")
+            status = _REFUSED
         except BaseException:  # noqa: BLE001  # told by the status
             traceback.print_exc()
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,16 +48,38 @@ class Scene:
         for path, data in self.older.items():
             path.write_bytes(data)
 
-    def wrong(self) -> str:
+    def wrong_file(self) -> str:
         """What is wrong under a final name, "" if nothing is."""
         for path, data in self.peace.items():
             if path.exists() and path.read_bytes() not in (data, self.older.get(path)):
                 return f"{path.name} is neither whole nor what it was"
+        return ""
+
+    def wrong(self) -> str:
+        """The same, and what is wrong in the store."""
+        if wrong := self.wrong_file():
+            return wrong
         if self.store and (self.folder / "store").exists():
             for found in entries_of(Store(self.folder / "store")):
                 if damage := damage_of(found):
                     return f"{found.path} {damage}"
         return ""
+
+    def some_named(self) -> bool:
+        """Whether a run that ended between the names of several files has given some of them."""
+        return any(path.exists() for path in self.peace if path not in self.older)
+
+    def flip(self, draw: random.Random) -> Path | None:
+        """Change a bit of something that a run has left for the next one."""
+        found = [path for path in self.folder.rglob("*") if path.is_file() and path.stat().st_size]
+        found = sorted(path for path in found if path not in self.peace and path.parent.name != "new")
+        if not found:
+            return None
+        path = draw.choice(found)
+        data = bytearray(path.read_bytes())
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        path.write_bytes(data)
+        return path
 
     def done(self) -> bool:
         """Whether all files are what they have to be."""

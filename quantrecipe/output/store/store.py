@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import threading
 from contextlib import suppress
@@ -36,6 +37,10 @@ __all__ = ["LEAST", "Addition", "Store", "Stored", "open_store"]
 MARKER = "quantrecipe-store.json"
 NEW = "new"
 _SAYS = {"quantrecipe-store": 1}
+
+_NO_MARKER = "remove that file: the next `apply --store` makes it again"
+_ENTRIES = re.compile(r"[0-9a-f]{2}")
+_GROUP = re.compile(r"[0-9a-f]{32}")
 
 LEAST = 1 << 14
 """Bytes of the smallest tensor that is kept: what is smaller is made as quickly as a file is opened."""
@@ -236,7 +241,7 @@ def open_store(folder: Path, *, create: bool) -> Store:
     try:
         if create and not marker.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            foreign = any(not it.name.startswith(MARKER) for it in folder.iterdir())
+            foreign = not all(map(_is_part_of_a_store, folder.iterdir()))
             if foreign and not marker.exists():  # which another run may have made just now
                 raise OutputError(
                     f"{folder} isn't a store, and isn't empty", "name an empty or a new folder with --store"
@@ -247,15 +252,25 @@ def open_store(folder: Path, *, create: bool) -> Store:
     except (FileNotFoundError, NotADirectoryError):
         raise OutputError(f"{folder} isn't a store", "`quantrecipe apply --store FOLDER` makes one") from None
     except ValueError as error:
-        raise OutputError(f"{marker} is damaged ({error})", "remove it if the folder is a store") from error
+        raise OutputError(f"{marker} is damaged ({error})", _NO_MARKER) from error
     except OSError as error:
         raise write_error(error, marker) from error
     if said != _SAYS:
         raise OutputError(
-            f"{folder} is a store of another version of quantrecipe: {json.dumps(said)[:60]}",
-            "use another folder",
+            f"{marker} is of another version of quantrecipe, or damaged: {json.dumps(said)[:60]}",
+            f"use another folder; if it is damaged, {_NO_MARKER}",
         )
     return Store(folder)
+
+
+def _is_part_of_a_store(path: Path) -> bool:
+    """Whether it may lie in a store, so that a marker that was lost can be made again."""
+    if path.name.startswith(MARKER) or path.name == NEW:
+        return True
+    if not _ENTRIES.fullmatch(path.name) or not path.is_dir():
+        return False
+    groups = [it.name for it in path.iterdir()]
+    return all(_GROUP.fullmatch(name) and name.startswith(path.name) for name in groups)
 
 
 def _read_at(fd: int, out: memoryview, begin: int) -> int:

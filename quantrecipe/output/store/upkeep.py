@@ -1,7 +1,7 @@
 """What is in a store, whether it is sound, and how it is kept small. Other runs may use it meanwhile.
 
-Entries that weren't used for the longest time are removed first. A file on its way that nobody has written to for a day,
-and that no process holds, is what a run that was killed has left.
+Entries that weren't used for the longest time are removed first. A file on its way that nobody has written to for a
+day, and that no process holds, is what a run that was killed has left.
 """
 
 from __future__ import annotations

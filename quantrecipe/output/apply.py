@@ -170,13 +170,7 @@ def apply_plans(
     sources = ChangedSources(model)
     handling: Handling = "allow" if nan == "keep" else nan
     with ExitStack() as stack:
-        parts = [
-            [
-                stack.enter_context(PartFile(path, file.nbytes, force=force, keep=resume))
-                for file, path in zip(plan.files, group, strict=True)
-            ]
-            for (plan, _), group in zip(plans, paths, strict=True)
-        ]
+        parts = _opened(stack, [plan for plan, _ in plans], paths, force=force, resume=resume)
         outputs = [(plan, group) for (plan, _), group in zip(plans, parts, strict=True)]
         left = None
         if resume:
@@ -234,6 +228,24 @@ def output_paths(path: Path, shards: int) -> list[Path]:
         return [path]
     stem = path.name.removesuffix(".gguf")
     return [path.with_name(f"{stem}-{number:05d}-of-{shards:05d}.gguf") for number in range(1, shards + 1)]
+
+
+def _opened(
+    stack: ExitStack, plans: Sequence[Plan], paths: Sequence[Sequence[Path]], *, force: bool, resume: bool
+) -> list[list[PartFile]]:
+    """The parts of all outputs. Where one of them can't be had, what an earlier run has left of the others stays."""
+    parts: list[list[PartFile]] = []
+    try:
+        for plan, group in zip(plans, paths, strict=True):
+            parts.append([])
+            for file, path in zip(plan.files, group, strict=True):
+                part = PartFile(path, file.nbytes, force=force, keep=resume)
+                parts[-1].append(stack.enter_context(part))
+    except BaseException:
+        for part in (part for group in parts for part in group if part.left):
+            part.keep()
+        raise
+    return parts
 
 
 def _settled(files: Sequence[Path], left: Resume | None) -> list[Path]:

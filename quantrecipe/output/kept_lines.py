@@ -113,7 +113,8 @@ class KeptLines:
             os.ftruncate(self._fd, place)
         except OSError as error:
             raise write_error(error, self.path) from error
-        self._size, self._on_disk = place, min(place, self._on_disk)
+        self._size = self._before = place
+        self._on_disk = min(place, self._on_disk)
 
     def remove(self) -> None:
         """All that it says is elsewhere by now."""

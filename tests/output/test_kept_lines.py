@@ -178,6 +178,27 @@ def test_a_disk_that_fails_leaves_what_surely_is_there(
     assert left(path) == [ONE]
 
 
+def test_what_a_failed_fsync_may_have_lost_is_taken_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All since the last one that succeeded: the system says so once only, and reads it from memory meanwhile."""
+    monkeypatch.setattr(kept_lines, "_SYNC_SECONDS", 1e9)
+    file = opened(path)
+    file.append(ONE)
+    file._sync()
+    for said in (TWO, THREE):
+        file.append(said)
+    monkeypatch.setattr(kept_lines, "_SYNC_SECONDS", 0.0)
+
+    def fails(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        with pytest.raises(OutputError):
+            file.append(TWO)
+        file.close()
+    assert left(path) == [ONE]
+
+
 def test_one_process_at_a_time(path: Path) -> None:
     file = opened(path)
     with pytest.raises(OutputError, match="busy"):

@@ -93,8 +93,7 @@ class SumsFile:
             return cls(path=path, about=about["about"], shared=about["shared"])
         except FileNotFoundError:
             return None
-        except DAMAGED as error:
-            _require_disk(path, error)
+        except DAMAGED:
             return None
 
     def sums(self) -> dict[str, InputSums]:

@@ -6,6 +6,7 @@ Where llama.cpp runs, a stand-in does, in the same process, so that its files fa
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,7 @@ def _answering() -> Run:
         )
         written = write_texts("model.gguf", prompts, journal, settings)
         write_text(out, "".join(f"{it.text}\n" for it in written.documents), force=force)
-        journal.unlink(missing_ok=True)
+        with suppress(OSError):
+            journal.unlink()
 
     return run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quantrecipe.whole_file import whole_file
+from quantrecipe.whole_file import mode_of_new, remove_unfinished, whole_file
 
 
 def mode_of(path: Path) -> int:
@@ -86,3 +86,86 @@ def test_several_at_once(tmp_path: Path) -> None:
         thread.join()
     assert path.read_bytes() in contents
     assert [it.name for it in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("named", [False, True], ids=["unnamed", "a file system without unnamed files"])
+def test_it_is_its_owner_s_alone_until_it_has_its_name(
+    tmp_path: Path, named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if named:
+        monkeypatch.setattr(os, "O_TMPFILE", 0, raising=False)
+    before = os.umask(0o002)
+    try:
+        with whole_file(tmp_path / "a") as file:
+            file.write(b"secret")
+            (part,) = tmp_path.iterdir()
+            assert mode_of(part) == 0o600
+    finally:
+        os.umask(before)
+    assert mode_of(tmp_path / "a") == 0o664
+    assert [it.name for it in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_it_never_was_another_s_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even for the moment between two calls: who opens it then can read all that is written later."""
+    opened, modes = os.open, {}
+
+    def noted(path: Path, flags: int, mode: int = 0o777) -> int:
+        fd = opened(path, flags, mode)
+        modes[Path(path).name] = stat.S_IMODE(os.fstat(fd).st_mode)
+        return fd
+
+    monkeypatch.setattr(os, "open", noted)
+    with whole_file(tmp_path / "a"):
+        pass
+    assert [mode for name, mode in modes.items() if name.endswith(".part")] == [0o600]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_a_file_system_without_modes_is_no_reason_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(fd: int, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchmod", none)
+    with whole_file(tmp_path / "a") as file:
+        file.write(b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_the_mode_of_new_files_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.umask(0o027)
+    try:
+        assert mode_of_new(tmp_path) == 0o640
+        monkeypatch.setattr(os, "O_TMPFILE", 0, raising=False)
+        assert mode_of_new(tmp_path) == 0o640
+    finally:
+        os.umask(before)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows syncs no folders")
+@pytest.mark.parametrize("durable", [False, True])
+def test_the_name_is_on_the_disk_too(tmp_path: Path, durable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, synced = os.fsync, []
+
+    def noted(fd: int) -> None:
+        synced.append(("folder", (tmp_path / "a").exists()) if stat.S_ISDIR(os.fstat(fd).st_mode) else "file")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with whole_file(tmp_path / "a", durable=durable):
+        pass
+    assert synced == (["file", ("folder", True)] if durable else [])
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    names = ["a[1]", "a[1].part", "a[1].0123abcx.part", "a1.0123abcd.part", "a[1].txt.0123abcd.part"]
+    for name in [*names, "a[1].0123abcd.part"]:
+        (tmp_path / name).touch()
+    remove_unfinished(tmp_path / "a[1]")
+    assert {it.name for it in tmp_path.iterdir()} == {*names}

@@ -3,7 +3,7 @@
 computed = compute_importance("model.bf16.gguf", [(domain, render(domain, template))], "importance.gguf")
 """
 
-from quantrecipe.calibration.collect import Another, Change, Ran, Refill, Saved
+from quantrecipe.calibration.collect import Another, Change, Ran, Refill, Saved, Unusable
 from quantrecipe.calibration.compute import (
     CalibrationSettings,
     Computed,
@@ -25,6 +25,7 @@ __all__ = [
     "Refill",
     "Saved",
     "UncoveredExperts",
+    "Unusable",
     "compute_importance",
     "hash_of_files",
     "provenance_of",

@@ -45,6 +45,7 @@ __all__ = [
     "Refill",
     "Saved",
     "Stop",
+    "Unusable",
     "Work",
     "collect",
     "fill_experts",
@@ -141,6 +142,13 @@ class Another:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Unusable:
+    """Told when the file of sums can't be read: no crash leaves one like that. The first save replaces it."""
+
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Collected:
     """How a run ended: groups that were run, their tokens, the last look, and whether that was enough."""
 
@@ -176,7 +184,7 @@ def tokenize(model: LanguageModel, documents: Sequence[Rendered], *, tell: Tell)
 def collect(model: LanguageModel, work: Work, *, tell: Tell) -> Collected:
     """Run what isn't done yet, and leave the sums in the file. EvaluationError for inputs that are NaN or Inf.
 
-    tell: hears `Another`, `Saved`, `Ran`, `Change`
+    tell: hears `Another`, `Unusable`, `Saved`, `Ran`, `Change`
     """
     run = _Run(model, work, tell)
     run.resume()
@@ -192,7 +200,10 @@ def fill_experts(model: LanguageModel, filling: Filling, *, tell: Tell) -> int:
     found = SumsFile.read(filling.path)
     if found is None:
         raise EvaluationError("the sums have vanished", file=filling.path)
-    sums = found.sums()
+    try:
+        sums, means = found.sums(), found.means()
+    except DAMAGED as error:
+        raise EvaluationError("the sums are damaged: look at the disk", file=filling.path) from error
     few = {name: it.tokens < filling.least for name, it in sums.items() if len(it.tokens) > 1}
     collector = _Collector(model.n_vocab, only=frozenset(name for name, lacks in few.items() if lacks.any()))
     tokens = 0
@@ -211,7 +222,7 @@ def fill_experts(model: LanguageModel, filling: Filling, *, tell: Tell) -> int:
             getattr(own, field)[lacks] = getattr(new, field)[lacks]
         filled += int(lacks.sum())
     # How many is written down, too: a run that is stopped before the matrix is written doesn't know it otherwise.
-    write_sums(filling.path, sums, found.means(), found.shared, found.about | {"filled": filled})
+    write_sums(filling.path, sums, means, found.shared, found.about | {"filled": filled})
     return filled
 
 
@@ -227,13 +238,16 @@ class _Run:
         """Go on from a file that a run of the same kind left."""
         found = SumsFile.read(self._work.path)
         if found is None:
+            if self._work.path.exists():
+                self._tell(Unusable(path=self._work.path))
             return
         if found.about.get("told") != self._work.about:
             self._tell(Another(path=self._work.path, tokens=found.about["tokens"]))
             return
         try:
             sums, means = found.sums(), found.means()
-        except DAMAGED:  # begin anew
+        except DAMAGED:
+            self._tell(Unusable(path=self._work.path))
             return
         self._collector.sums, self._collector.shared = sums, dict(found.shared)
         self._groups, self._tokens = found.about["groups"], found.about["tokens"]

@@ -9,7 +9,6 @@ is gone on from when the same command is given again, and ends in the same file 
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +31,7 @@ from quantrecipe.calibration.collect import (
     Ran,
     Refill,
     Saved,
+    Unusable,
     Work,
     collect,
     fill_experts,
@@ -47,6 +47,7 @@ from quantrecipe.importance.measurement import Measurement, chunks_of
 from quantrecipe.importance.provenance import CalibrationText, Provenance
 from quantrecipe.remote_files import file_pieces
 from quantrecipe.texts.documents import Domain, Rendered
+from quantrecipe.whole_file import remove_unfinished
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,7 +71,7 @@ _FILLING_TOKENS = 4096  # at least, that go through all experts: each gets a mea
 _MOST_CHUNKS = 2**63 - 1  # of which the matrix's metadata can say that they were asked for
 _SMALLEST_CONTEXT = 16  # tokens; imatrix.cpp looks at no input that has fewer
 
-Heard = Callable[["Prepared | Another | Ran | Change | Saved | Refill"], None]
+Heard = Callable[["Prepared | Another | Unusable | Ran | Change | Saved | Refill"], None]
 """Told what happens: `Prepared` once, before anything runs; then the others, as `collect` tells them."""
 
 
@@ -181,11 +182,7 @@ def compute_importance(
     settings = settings or CalibrationSettings()
     check_settings(settings)
     path = sums_path(out)
-    for left in path.parent.glob(
-        f"{glob.escape(path.name)}.*.part"
-    ):  # of a process that was killed while it saved
-        with suppress(OSError):
-            left.unlink()
+    remove_unfinished(path)
     hear = hear or _nothing
     with Session(model, **running) as session:
         plan, prepared = prepare(session, domains, settings)

@@ -18,11 +18,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import numpy as np
 
@@ -30,8 +29,9 @@ from quantrecipe.engine.generation import Sampler, side_by_side_for
 from quantrecipe.engine.language_model import LanguageModel
 from quantrecipe.engine.session import RunOptions, Session, Tell
 from quantrecipe.errors import EvaluationError, OutputError, TextError
+from quantrecipe.output.kept_lines import KeptLines
 from quantrecipe.texts import ChatTemplate, Document, Domain, Message, Rendered, read_domain
-from quantrecipe.typed import json_object, typed
+from quantrecipe.typed import typed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,6 +42,7 @@ __all__ = [
     "Answer",
     "AskedPrompts",
     "Prompt",
+    "Rewritten",
     "Writing",
     "WritingSettings",
     "Written",
@@ -132,6 +133,14 @@ class Wrote:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Rewritten:
+    """Told where the journal is damaged from this line on, which no crash does: what it had is written again."""
+
+    journal: Path
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Written:
     """What a model wrote.
 
@@ -165,7 +174,7 @@ class Written:
         return sum(it.fate == fate for it in self.answers)
 
 
-Heard = Callable[["Writing | Wrote"], None]
+Heard = Callable[["Writing | Wrote | Rewritten"], None]
 
 
 def own_prompts(*, chats: bool) -> Domain:
@@ -236,6 +245,8 @@ def write_texts(
             "prompts": [[it.rendered.text, it.rendered.special] for it in prompts],
         }
         with _Journal(Path(journal), key) as kept:
+            if kept.damaged:
+                hear(Rewritten(journal=Path(journal), line=kept.damaged))
             before = len(kept.answers)
             work = _Work(
                 prompts=tuple(it.rendered for it in prompts),
@@ -246,7 +257,7 @@ def write_texts(
 
             hear(Writing(tokens=work.tokens))
 
-            def heard(what: Writing | Wrote) -> None:
+            def heard(what: Writing | Wrote | Rewritten) -> None:
                 if isinstance(what, Wrote):
                     kept.add(what.answers)
                 hear(what)
@@ -405,65 +416,56 @@ def _check(settings: WritingSettings, prompts: Sequence[Prompt]) -> None:
 class _Journal:
     """The answers so far, a line for each few that were written side by side, behind a line that says what they are of.
 
-    A line that is damaged, as the last one of a process that was killed may be, is taken away with all behind it: what
-    is missing is written again, and comes out the same.
+    What is damaged is taken away with all behind it: what is missing is written again, and comes out the same.
+
+    damaged: the number of the line from which on it was, although no crash does that; 0 for none
     """
 
     def __init__(self, path: Path, key: dict[str, Any]) -> None:
+        busy = OutputError(f"another process is writing {path}", "wait for it, or name another file with -o")
+        key = json.loads(json.dumps(key))
         self.answers: list[Answer] = []
         self._path = path
-        self._key = json.loads(json.dumps(key))
-
-    def __enter__(self) -> _Journal:
-        keep = self._read()
         try:
-            self._file = self._path.open("r+b" if keep else "w+b")
-            self._file.truncate(keep)
-            self._file.seek(keep)
-            if not keep:
-                self._append({"key": self._key})
-        except OSError as error:
-            raise self._failed(error) from error
+            self._file = KeptLines(path, busy=busy, private=True, forgive=True)
+        except OutputError as error:
+            raise error if error is busy else self._failed(error) from error
+        self.damaged = self._file.damaged
+        self._take(key)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with suppress(OSError):
-            self._file.close()
+        self._file.close()
 
     def add(self, answers: Sequence[Answer]) -> None:
         """Note some that are complete."""
-        try:
-            self._append({"answers": [asdict(it) for it in answers]})
-        except OSError as error:
-            raise self._failed(error) from error
+        self._append({"answers": [asdict(it) for it in answers]})
         self.answers += answers
 
     def _append(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
-
-    def _read(self) -> int:
-        """Read what is there of the same: bytes that are good."""
         try:
-            lines = self._path.read_bytes().splitlines(keepends=True)
-        except OSError:
-            return 0
-        good = 0
-        for line in lines:
-            try:
-                found = json_object(line) if line.endswith(b"\n") else {}
-                if not good:
-                    if found["key"] != self._key:
-                        return 0
-                else:
-                    self.answers += typed(found["answers"], tuple[Answer, ...])
-            except (ValueError, KeyError):
-                break
-            good += len(line)
-        return good
+            self._file.append(line)
+        except OutputError as error:
+            raise self._failed(error) from error
 
-    def _failed(self, error: OSError) -> OutputError:
-        what = f"what was written so far can't be saved ({error.strerror or error})"
+    def _take(self, key: dict[str, Any]) -> None:
+        lines = self._file.lines
+        if not lines or lines[0][1].get("key") != key:
+            self._file.restart()
+            self._append({"key": key})
+            return
+        for place, (number, line) in enumerate(lines[1:], 1):
+            try:
+                self.answers += typed(line["answers"], tuple[Answer, ...])
+            except (ValueError, KeyError):
+                self.damaged = number
+                self._file.restart(place)
+                return
+
+    def _failed(self, error: OutputError) -> OutputError:
+        what = f"what was written so far can't be saved ({error.problems[0].what})"
         return OutputError(what, "name another place with -o FILE", file=self._path)
 
 

@@ -10,6 +10,7 @@ sum; `means/NAME` are those that the next look compares with. A file of another 
 
 from __future__ import annotations
 
+import errno
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from quantrecipe.errors import OutputError
+from quantrecipe.errors import ImportanceError, OutputError
 from quantrecipe.importance.measurement import MeasuredTensor
 from quantrecipe.whole_file import whole_file
 
@@ -80,18 +81,23 @@ class SumsFile:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """What the file says; None where there is none, it is damaged, or another version wrote it."""
+        """What the file says; None where there is none, it is damaged, or another version wrote it.
+
+        ImportanceError where the disk doesn't give it, which it may the next time.
+        """
         try:
             with _opened(path) as data:
                 about = json.loads(bytes(data["about"]))
             if about.get("layout") != _LAYOUT:
                 return None
             return cls(path=path, about=about["about"], shared=about["shared"])
+        except FileNotFoundError:
+            return None
         except DAMAGED:
             return None
 
     def sums(self) -> dict[str, InputSums]:
-        """All sums, by name. One of `DAMAGED` where the file is."""
+        """All sums, by name. One of `DAMAGED` where the file is; ImportanceError where the disk doesn't give it."""
         with _opened(self.path) as data:
             return {
                 name: InputSums(*(data[f"{part}/{name}"] for part in _FIELDS))
@@ -104,8 +110,11 @@ class SumsFile:
             return {name.removeprefix(_MEANS): data[name] for name in data.files if name.startswith(_MEANS)}
 
     def measured(self) -> Iterator[MeasuredTensor]:
-        """Each weight's sums as an importance matrix has them: counts are whole, and squares fit them."""
-        with _opened(self.path) as data:
+        """Each weight's sums as an importance matrix has them: counts are whole, and squares fit them.
+
+        ImportanceError where they can't be read any more, as in `tokens`.
+        """
+        with _whole(self.path) as data:
             for weight, name in sorted(self.shared.items()):
                 weighed, tokens = data[f"weighed/{name}"], data[f"tokens/{name}"]
                 counts = np.maximum(np.rint(weighed), tokens > 0).astype(np.int64)
@@ -118,7 +127,7 @@ class SumsFile:
 
     def tokens(self) -> dict[str, NDArray[np.int64]]:
         """How many tokens each weight's matrices saw: int64 (counts,)."""
-        with _opened(self.path) as data:
+        with _whole(self.path) as data:
             return {weight: data[f"tokens/{name}"] for weight, name in sorted(self.shared.items())}
 
 
@@ -131,7 +140,7 @@ class _Read:
     counts: NDArray[np.int64]
 
     def __call__(self) -> NDArray[np.float32]:
-        with _opened(self.path) as data:
+        with _whole(self.path) as data:
             squares, weighed = data[f"squares/{self.name}"], data[f"weighed/{self.name}"]
         squares = squares.reshape(len(self.counts), -1)
         # Weights make counts that aren't whole; the means stay what they are.
@@ -143,10 +152,38 @@ class _Read:
 @contextmanager
 def _opened(path: Path) -> Iterator[NpzFile]:
     """An archive of arrays. np.load itself leaves a file open that is none."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-        if not isinstance(data, NpzFile):
-            raise ValueError("a single array")
-        yield data
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+            if not isinstance(data, NpzFile):
+                raise ValueError("a single array")
+            yield data
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        _require_disk(path, error)
+        raise
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[NpzFile]:
+    """The same of a file that this run has written."""
+    try:
+        with _opened(path) as data:
+            yield data
+    except DAMAGED as error:
+        what = f"what was found so far can't be read any more ({error})"
+        raise ImportanceError(what, "look at the disk, and run the command again", file=path) from error
+
+
+def _require_disk(path: Path, error: Exception) -> None:
+    """ImportanceError where it is the disk's fault: what the next try may read isn't to be thrown away."""
+    if isinstance(error, OSError) and error.errno not in (
+        None,
+        errno.EINVAL,
+    ):  # EINVAL: a place that isn't there
+        what = f"what was found so far can't be read ({error.strerror or error})"
+        remedy = "look at the disk and its connection; the same command goes on from there"
+        raise ImportanceError(what, remedy, file=path) from error
 
 
 def _shape(path: Path, name: str) -> tuple[int, ...]:
@@ -172,7 +209,7 @@ def write_sums(
     arrays = {f"{part}/{name}": getattr(found, part) for name, found in sums.items() for part in _FIELDS}
     arrays |= {f"{_MEANS}{name}": mean for name, mean in means.items()}
     try:
-        with whole_file(path) as file:
+        with whole_file(path, mode=0o600) as file:  # it is on its way to be a matrix
             np.savez(file, about=np.frombuffer(text, np.uint8), **arrays)
     except OSError as error:
         what = f"what was found so far can't be saved ({error.strerror or error})"

@@ -101,7 +101,7 @@ def evaluations(
     """
     progress.stage("mixes")
     with (
-        Journal(out, {}) as journal,
+        Journal(out, {}, stays=True) as journal,
         Prober(
             subject.model,
             subject.registry,

@@ -6,14 +6,13 @@ the space of the model and of both files for as long as it runs.
 
 from __future__ import annotations
 
-import tempfile
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quantrecipe.engine import Engine
-from quantrecipe.errors import EvaluationError, OutputError
+from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import Text, blocks_of, make_reference, score
 from quantrecipe.evaluate.resampling import FEWEST_BLOCKS
 from quantrecipe.fit.fit import Fitted, stock_text
@@ -22,6 +21,7 @@ from quantrecipe.measure.mixed import mixed, paired
 from quantrecipe.model.model import Model
 from quantrecipe.output.apply import apply_plans
 from quantrecipe.output.unquantized import unquantized
+from quantrecipe.output.work_folder import work_folder
 from quantrecipe.registry import Registry
 
 __all__ = ["Trial", "hold_trial", "settle"]
@@ -81,13 +81,7 @@ def hold_trial(
     rival = fitted.best_rival
     if rival is None:
         return None
-    try:
-        place = tempfile.TemporaryDirectory(prefix=".quantrecipe-trial-", dir=folder)
-    except OSError as error:
-        what = f"can't make a folder for the trial in {folder}: {error.strerror or error}"
-        raise OutputError(what, "name another with --work-dir") from error
-    with place as name:
-        here = Path(name)
+    with work_folder(folder, "trial") as here:
         files = [here / "fitted.gguf", here / "stock.gguf"]
         chunks = max(1, tokens // (_CONTEXT * len(texts)))
         with unquantized(model, registry, here, threads=threads) as path:

@@ -24,6 +24,7 @@ from quantrecipe.plan.importance import require_matrix_of
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.sensitivity.file import read_sensitivity, write_sensitivity
 from quantrecipe.sensitivity.sensitivity import Sensitivity, TensorSensitivity
+from quantrecipe.whole_file import remove_unfinished
 
 __all__ = ["measure"]
 
@@ -61,8 +62,9 @@ def measure(
         require_matrix_of(model, importance)
     if importance is not None:
         coverage(scope.tensors, importance, model=model.tensors)  # refuses the matrix of another model
-    old = read_sensitivity(out) if out.exists() else None
     with Journal(out.with_name(out.name + ".journal"), what.key) as journal:
+        remove_unfinished(out)  # nobody else can be writing it now
+        old = read_sensitivity(out) if out.exists() else None
         known = Known(journal)
         if (
             old is not None

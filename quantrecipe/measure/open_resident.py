@@ -31,6 +31,7 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.jobs import Sink
+from quantrecipe.output.write_errors import write_error
 from quantrecipe.plan.plan_of import plan_of
 from quantrecipe.plan.resolution import PlanSettings, resolve
 from quantrecipe.recipe.load import load_recipe
@@ -257,15 +258,23 @@ class _InPlace:
     """A finished file, written at any offset from any thread."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("r+b", buffering=0)
+        """OutputError where it can't be opened, and later where it can't be written."""
+        self._path = path
         self._lock = threading.Lock()
+        try:
+            self._file = path.open("r+b", buffering=0)
+        except OSError as error:
+            raise write_error(error, path) from error
 
     def write(self, data: memoryview, offset: int) -> None:
+        data = data.cast("B")
         with self._lock:  # Windows has no positional writes, so seeking and writing belong together
-            self._file.seek(offset)
-            data = data.cast("B")
-            while data:
-                data = data[self._file.write(data) :]
+            try:
+                self._file.seek(offset)
+                while data:
+                    data = data[self._file.write(data) :]
+            except OSError as error:
+                raise write_error(error, self._path) from error
 
     def close(self) -> None:
         self._file.close()

@@ -8,7 +8,6 @@ that change. Its figure is a difference to the same model: what its type does to
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,7 +21,6 @@ import xxhash
 from numpy.typing import NDArray
 
 from quantrecipe.api import Change, Effect, Reduce
-from quantrecipe.errors import OutputError
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.measure.encoded import Encoding
@@ -32,6 +30,7 @@ from quantrecipe.measure.passes import RESIDENT_TYPES, Passes
 from quantrecipe.measure.progress import Progress
 from quantrecipe.measure.resident import Moved, Resident, Setting, Wish, wishes_of
 from quantrecipe.model.model import Model
+from quantrecipe.output.work_folder import work_folder
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.plan_of import plan_of
 from quantrecipe.plan.resolution import PlanSettings, resolve
@@ -141,18 +140,14 @@ class Prober:
     @property
     def _resident(self) -> Resident:
         if self._opened is None:
-            try:
-                folder = tempfile.TemporaryDirectory(prefix=".quantrecipe-probes-", dir=self._folder)
-            except OSError as error:
-                what = f"can't make a folder for probes in {self._folder}: {error.strerror or error}"
-                raise OutputError(what, "name another with --work-dir") from error
+            folder = self._stack.enter_context(work_folder(self._folder, "probes"))
             passes = replace(self._passes, resident=self._mix_type) if self._mix_type else self._passes
             setting = Setting(
                 model=self._model,
                 registry=self._registry,
                 importance=self._importance,
                 passes=passes,
-                folder=Path(self._stack.enter_context(folder)),
+                folder=folder,
                 progress=self._progress,
             )
             self._opened = open_resident(setting, self._digests, self._stack)

@@ -7,8 +7,10 @@ a checkpoint may have hundreds of shards.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +31,12 @@ _MAX_OPEN = 64  # far below the 256 files that macOS allows a process
 _MAX_READ = 2**30  # systems cut single reads off at 2 GiB
 _POSITIONAL = hasattr(os, "preadv")
 _AGAIN = "download it again"
+
+_PASSING = {errno.EIO, errno.ETIMEDOUT}
+"""What a network file system says while its server is away, or a disk whose cable is loose. Reading changes nothing."""
+
+_PAUSES = (0.1, 1.0, 10.0)
+"""Seconds before each other try: a server's restart is no reason to lose a night, and a broken disk is told soon."""
 
 
 class TensorReader:
@@ -84,11 +92,19 @@ class TensorReader:
         if (remote := remote_file(extent.path)) is not None:
             remote.read_into(piece, offset)
             return
+        pauses = iter(_PAUSES)
         try:
             with self._open(extent) as opened:
                 while done < len(piece):
                     part = piece[done : done + _MAX_READ]
-                    count = opened.read_into(part, offset + done, positional=self._positional)
+                    try:
+                        count = opened.read_into(part, offset + done, positional=self._positional)
+                    except OSError as error:
+                        pause = next(pauses, None) if error.errno in _PASSING else None
+                        if pause is None:
+                            raise
+                        time.sleep(pause)
+                        continue
                     if not count:
                         _fail(extent.path, f"ends at byte {offset + done:,}, before {tensor} does")
                     done += count

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import ModelError, OutputError
+from quantrecipe.output.changed_sources import ChangedSources
 from quantrecipe.output.headers import write_headers
 from quantrecipe.output.jobs import Job
 from quantrecipe.output.journal import journal_path
@@ -156,15 +157,10 @@ def apply_plans(
         for (plan, _), group in zip(plans, paths, strict=True)
         for file, path in zip(plan.files, group, strict=True)
     )
+    sources = ChangedSources(model)
     handling: Handling = "allow" if nan == "keep" else nan
     with ExitStack() as stack:
-        parts = [
-            [
-                stack.enter_context(PartFile(path, file.nbytes, force=force, keep=resume))
-                for file, path in zip(plan.files, group, strict=True)
-            ]
-            for (plan, _), group in zip(plans, paths, strict=True)
-        ]
+        parts = _opened(stack, [plan for plan, _ in plans], paths, force=force, resume=resume)
         outputs = [(plan, group) for (plan, _), group in zip(plans, parts, strict=True)]
         left = None
         if resume:
@@ -185,6 +181,7 @@ def apply_plans(
         progress.start(stream.weights)
         stream.run()
         unchecked = _settled(model.files, left)
+        _require_unchanged(sources, stream.sources, left)
         for (plan, files), written, remarked in zip(outputs, stream.written, stream.remarked, strict=True):
             write_headers(plan, files, stream.sources, written, remarked)
         if left is not None:
@@ -223,6 +220,24 @@ def output_paths(path: Path, shards: int) -> list[Path]:
     return [path.with_name(f"{stem}-{number:05d}-of-{shards:05d}.gguf") for number in range(1, shards + 1)]
 
 
+def _opened(
+    stack: ExitStack, plans: Sequence[Plan], paths: Sequence[Sequence[Path]], *, force: bool, resume: bool
+) -> list[list[PartFile]]:
+    """The parts of all outputs. Where one of them can't be had, what an earlier run has left of the others stays."""
+    parts: list[list[PartFile]] = []
+    try:
+        for plan, group in zip(plans, paths, strict=True):
+            parts.append([])
+            for file, path in zip(plan.files, group, strict=True):
+                part = PartFile(path, file.nbytes, force=force, keep=resume)
+                parts[-1].append(stack.enter_context(part))
+    except BaseException:
+        for part in (part for group in parts for part in group if part.left):
+            part.keep()
+        raise
+    return parts
+
+
 def _settled(files: Sequence[Path], left: Resume | None) -> list[Path]:
     """The files on the hub of which it can't be told whether what was read is right. ModelError where it isn't."""
     try:
@@ -235,6 +250,16 @@ def _settled(files: Sequence[Path], left: Resume | None) -> list[Path]:
         return unchecked
     # What an earlier run has read wasn't checked when it was killed, and is checked now only if it was read again.
     return [path for path in files if remote_file(path) is not None]
+
+
+def _require_unchanged(sources: ChangedSources, digests: Mapping[str, str], left: Resume | None) -> None:
+    """ModelError where the model's files aren't what they were: what was made of them is a mixture."""
+    try:
+        sources.require_none(digests)
+    except ModelError:
+        if left is not None:
+            left.void()
+        raise
 
 
 def _jobs(

@@ -22,13 +22,15 @@ _CLOSED_FIRST = os.name == "nt"  # Windows removes no open file
 if os.name == "posix":
     import fcntl
 
-    def lock(fd: int) -> None:
-        """Lock an open file. OSError if another process has it locked."""
+    def lock(fd: int) -> bool:
+        """Lock an open file. OSError if another process has it locked; False where the file system has no locks."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in {errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS}:  # file systems without locks
+            if error.errno not in {errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS}:
                 raise
+            return False
+        return True
 
     def unlock(fd: int) -> None:
         """Nothing to do: closing the file gives the lock back."""
@@ -38,10 +40,11 @@ else:
 
     _LOCKED_AT = 2**62  # far behind any content: Windows locks bytes against writing, too
 
-    def lock(fd: int) -> None:
+    def lock(fd: int) -> bool:
         """Lock an open file. OSError if another process has it locked."""
         os.lseek(fd, _LOCKED_AT, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]  # Windows only
+        return True
 
     def unlock(fd: int) -> None:
         """Give the lock back."""
@@ -56,7 +59,7 @@ def held(path: Path, busy: OutputError) -> Iterator[None]:
     What a process that was killed left behind holds nothing: it is taken over.
     """
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     except OSError as error:
         raise write_error(error, path) from error
     taken = False

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from quantrecipe.errors import OutputError
 from quantrecipe.output.write_errors import write_error
+from quantrecipe.whole_file import sync_folder
 
 if TYPE_CHECKING:
     from quantrecipe.output.partfile import PartFile
 
-__all__ = ["check_destination", "give_names", "sync_folder"]
+__all__ = ["check_destination", "give_names"]
 
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """Where a file system has no hard links (FAT, some network and user-space ones)."""
@@ -144,17 +145,3 @@ def _kept(error: OutputError | OSError, parts: Sequence[PartFile]) -> OutputErro
 
 def _names(paths: Sequence[Path]) -> str:
     return ", ".join(map(str, paths))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make its names durable, where the system lets folders be synced."""
-    if os.name != "posix":
-        return
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EROFS}:  # some network file systems can't
-            raise
-    finally:
-        os.close(fd)

@@ -10,7 +10,6 @@ owner alone; then it may be read by whom the umask allows.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import threading
 from contextlib import suppress
@@ -22,7 +21,9 @@ from quantrecipe.errors import OutputError
 from quantrecipe.output.early_writing import write_early
 from quantrecipe.output.locks import lock, unlock
 from quantrecipe.output.naming import check_destination, give_names
+from quantrecipe.output.reserved_space import reserve_space
 from quantrecipe.output.write_errors import write_error
+from quantrecipe.whole_file import mode_of_new
 
 __all__ = ["PartFile", "part_path"]
 
@@ -48,6 +49,7 @@ class PartFile:
     left:    a part of this length was there, and is kept as it was
     settled: it was kept or removed
     failed:  what the disk said when it lost what was written; nothing that was written can be relied on then
+    gone:    somebody has removed the part, or moved it: what is written is lost, or elsewhere
     """
 
     def __init__(self, path: Path, nbytes: int, *, force: bool = False, keep: bool = False) -> None:
@@ -63,17 +65,23 @@ class PartFile:
         self._lock = threading.Lock()
         self.settled = False
         self.failed: OutputError | None = None
+        self.gone: OutputError | None = None
         self._waiting = 0  # bytes written since the system was asked to begin putting them on the disk
         self._fd = self._open()
         self._status = os.fstat(self._fd)
-        self._mode = self._make_private()
-        self.left = keep and self._status.st_size == nbytes > 0
-        if not self.left:
-            try:
+        self._private = self._make_private()
+        self.left = keep and self._status.st_size == nbytes > 0 and self._is_on_disk()
+        try:
+            if self.left:
+                self._reserve()
+            else:
                 self.empty()
-            except BaseException:
+        except BaseException:
+            if self.left:
+                self.keep()
+            else:
                 self.discard()
-                raise
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -86,8 +94,9 @@ class PartFile:
 
     def write(self, data: memoryview, offset: int) -> None:
         """Write all of `data` at `offset`."""
-        if self.failed is not None:
-            raise self.failed
+        for error in (self.failed, self.gone):
+            if error is not None:
+                raise error
         data = data.cast("B")
         size = len(data)
         try:
@@ -130,20 +139,38 @@ class PartFile:
             self.failed = write_error(error, self.path)
             raise self.failed from error
 
+    def look(self) -> None:
+        """Find out whether the part still has its name: without it, hours of work would go nowhere."""
+        try:
+            there = os.path.samestat(self._status, self.part.lstat())
+        except (FileNotFoundError, NotADirectoryError):
+            there = False
+        except OSError:  # a server that is away for a moment
+            return
+        if not there:
+            self.gone = OutputError(
+                f"{self.part} is gone: somebody has removed or moved it, or its folder",
+                "move it back with its journal, and the same command goes on; else it begins anew",
+            )
+
     def empty(self) -> None:
-        """Start from an empty file, and set its length: a file system that can't hold it says so now."""
+        """Start from an empty file, and set its length. OutputError where a file system can't hold it."""
         self.left = False
         try:
             os.ftruncate(self._fd, 0)
             os.ftruncate(self._fd, self._nbytes)
         except OSError as error:
             raise write_error(error, self.path) from error
+        self._reserve()
 
     def make_public(self) -> None:
-        """Let those read it who may read any new file here."""
-        if self._mode is not None and self._fd >= 0:
+        """Let those read it who may read any new file here. OutputError where it is gone."""
+        self.look()
+        if self.gone is not None:
+            raise self.gone
+        if self._private and self._fd >= 0:
             try:
-                os.fchmod(self._fd, self._mode)
+                os.fchmod(self._fd, mode_of_new(self.part.parent))
             except OSError as error:
                 raise write_error(error, self.path) from error
 
@@ -180,7 +207,7 @@ class PartFile:
             flags |= getattr(os, name, 0)
         try:
             self._clear_place()
-            fd = os.open(self.part, flags, 0o666)
+            fd = os.open(self.part, flags, _PRIVATE)
         except OSError as error:
             raise write_error(error, self.path) from error
         try:
@@ -213,18 +240,35 @@ class PartFile:
             raise busy
         self._require_part(status)
 
-    def _make_private(self) -> int | None:
-        """Let nobody else read the part; the mode that it has to have in the end. None where there are no modes."""
+    def _make_private(self) -> bool:
+        """Let nobody else read the part, whoever made it. False where there are no modes."""
         if not hasattr(os, "fchmod"):  # Windows
-            return None
-        mode = stat.S_IMODE(self._status.st_mode)
+            return False
         try:
-            if mode == _PRIVATE:  # of an earlier run, or of a user who lets nobody read any file
-                mode = _mode_of_new(self.part.parent)
             os.fchmod(self._fd, _PRIVATE)
         except OSError:  # a file system that has none
-            return None
-        return mode
+            return False
+        return True
+
+    def _reserve(self) -> None:
+        """Have the space set aside. A file system that can't hold it says so now."""
+        try:
+            reserve_space(self._fd, self._nbytes)
+        except OSError as error:
+            raise write_error(error, self.path) from error
+
+    def _is_on_disk(self) -> bool:
+        """Have what an earlier run has written put on the disk, and read from there, or else start over.
+
+        Where the disk, or a server, couldn't take some of it, the system may still answer with what it has in memory.
+        """
+        try:
+            os.fsync(self._fd)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError:
+            return False
+        return True
 
     def _require_part(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
@@ -254,17 +298,6 @@ class PartFile:
             unlock(self._fd)
             os.close(self._fd)
             self._fd = -1
-
-
-def _mode_of_new(folder: Path) -> int:
-    """The mode that a new file gets in a folder. Only the kernel knows it: umask(2) can be read by setting it only."""
-    name = folder / f".quantrecipe-{secrets.token_hex(8)}"
-    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        return stat.S_IMODE(os.fstat(fd).st_mode)
-    finally:
-        os.close(fd)
-        name.unlink()
 
 
 def _is_at(status: os.stat_result, path: Path) -> bool:

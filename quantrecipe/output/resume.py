@@ -8,7 +8,8 @@ names. Of one that fails in between:
     SIGTERM, with which schedulers end a job                    stays
     Ctrl-C                                                      is asked for; what was there before the run stays
     the disk has lost what was written (fsync fails)            is removed: nothing in the part can be relied on
-    the model was damaged on its way from the hub               is removed, too
+    the model was damaged on its way from the hub, or changed   is removed, too
+    somebody has moved the part, or removed it                  is left alone, wherever it is
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from typing import Self
 from quantrecipe.errors import FormatError, ImportanceError, PlanError, Problem, QuantrecipeError
 from quantrecipe.output.journal import Journal, journal_path
 from quantrecipe.output.kept import Entry
-from quantrecipe.output.naming import sync_folder
 from quantrecipe.output.partfile import PartFile, part_path
 from quantrecipe.output.progress import Progress
 from quantrecipe.output.run_key import difference, run_key
 from quantrecipe.output.sync_often import SyncOften
 from quantrecipe.output.write_errors import write_error
 from quantrecipe.plan.plan import Plan
+from quantrecipe.whole_file import sync_folder
 
 __all__ = ["Keep", "Resume", "forget"]
 
@@ -132,7 +133,7 @@ class Resume:
         parts = [part for _, parts in self._outputs for part in parts]
         if (
             self._void
-            or any(part.failed is not None for part in parts)
+            or any(part.failed is not None or part.gone is not None for part in parts)
             or all(it.empty for it in self.journals)
         ):
             return False

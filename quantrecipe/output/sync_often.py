@@ -55,6 +55,7 @@ class SyncOften:
             for parts, journal in self._outputs:
                 try:
                     for part in parts:
+                        part.look()
                         part.sync()
                     journal.sync()
                 except OutputError as error:  # it is kept, and raised by whoever writes next

@@ -12,7 +12,6 @@ standard errors of the paired difference.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from quantrecipe.model.open_model import open_model
 from quantrecipe.output.jobs import Job
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.stream import Stream
+from quantrecipe.output.work_folder import work_folder
 from quantrecipe.plan.condition_facts import model_facts
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.recipe.reading.recipe_part import RecipePart
@@ -136,8 +136,8 @@ def find_dampings(
     groups = groups_of(plan)
     options: dict[str, Any] = {**running}
     session = Session(held, engine=find_engine(options.pop("engine", None)), writable=True, **options)
-    with session, tempfile.TemporaryDirectory(prefix=".quantrecipe-damping-", dir=folder) as place:
-        reference = make_reference(session, texts, Path(place, "reference"), chunks=chunks)
+    with session, work_folder(folder, "damping", remedy="write to another folder") as place:
+        reference = make_reference(session, texts, place / "reference", chunks=chunks)
         exchange = Exchange(session, open_model(held, registry=registry), registry)
         model = _Open(plan=plan, exchange=exchange, registry=registry, threads=running.get("threads"))
         model.quantize([a for group in groups for a in group.tensors], None)

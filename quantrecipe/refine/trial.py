@@ -11,7 +11,6 @@ which these are plain.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, Unpack
 
 from quantrecipe.engine import RunOptions, engine_facts, find_engine
-from quantrecipe.errors import EvaluationError, OutputError
+from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import (
     Blocks,
     Drawn,
@@ -41,6 +40,7 @@ from quantrecipe.output.progress import Progress as ApplyProgress
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.transform import Nan
 from quantrecipe.output.unquantized import unquantized
+from quantrecipe.output.work_folder import work_folder
 from quantrecipe.plan.plan import Plan
 from quantrecipe.refine.by_layer import JudgedLayer, judge_layers, surely_better
 from quantrecipe.registry import Registry
@@ -137,15 +137,9 @@ def tried(
     if in_part is not None and (sealed := engine_facts(find_engine(running.get("engine"))).sealed):
         what = f"single layers can't be judged: {sealed}"
         raise EvaluationError(what, "leave --verify-layers out, or use another llama.cpp")
-    try:
-        place = tempfile.TemporaryDirectory(prefix=".quantrecipe-trial-", dir=folder)
-    except OSError as error:
-        what = f"can't make a folder for the trial in {folder}: {error.strerror or error}"
-        raise OutputError(what, "write to another folder") from error
     applying = applying or (lambda: nullcontext(Silent()))
     scoring = scoring or (lambda: nullcontext(lambda _: lambda done, total: None))
-    with place as name:
-        here = Path(name)
+    with work_folder(folder, "trial", remedy="write to another folder") as here:
         # First, since a text may be too short, and encoding takes long.
         reference, blocks = _held_out(plan, texts, here, registry, scoring, **running)
 

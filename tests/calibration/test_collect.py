@@ -19,6 +19,7 @@ from quantrecipe.calibration.collect import (
     Group,
     Ran,
     Saved,
+    Unusable,
     Work,
     collect,
     fill_experts,
@@ -217,6 +218,20 @@ class TestGoingOn:
         _, told = run(FakeModel(), start(groups(5), about={"run": "another"}))
         assert told[0] == Another(path=work.path, tokens=100)
         assert not any(isinstance(it, Saved) and it.resumed for it in told)
+
+    @pytest.mark.parametrize("place", [40, -60], ids=["an array", "the archive"])
+    def test_damage_is_told_and_the_run_begins_anew(self, start: Start, place: int) -> None:
+        """No crash leaves a file like that: it gets its name when it is on the disk."""
+        work = start(groups(5))
+        expected = run(FakeModel(), work)[0].sums()
+        data = bytearray(work.path.read_bytes())
+        data[data.index(b"squares/") + 300 if place > 0 else place] ^= 4
+        work.path.write_bytes(data)
+        found, told = run(FakeModel(), work)
+        assert told[0] == Unusable(path=work.path)
+        assert not any(isinstance(it, Saved) and it.resumed for it in told)
+        for name, sums in found.sums().items():
+            assert np.array_equal(sums.squares, expected[name].squares)
 
     def test_what_was_enough_is_enough_again(self, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
         """The run was stopped between its last save and the writing of the matrix."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from quantrecipe.calibration.sums import DAMAGED, InputSums, SumsFile, write_sums
-from quantrecipe.errors import OutputError
+from quantrecipe.errors import ImportanceError, OutputError
 
 
 def sums() -> dict[str, InputSums]:
@@ -96,6 +99,35 @@ def test_one_whose_arrays_are_damaged_is_begun_anew(tmp_path: Path) -> None:
 def test_another_version_s_file_is_begun_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quantrecipe.calibration.sums._LAYOUT", 3)
     assert SumsFile.read(path) is None
+
+
+def test_a_disk_that_fails_once_isn_t_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else hours of sums would be replaced by a new beginning."""
+    found, opened = SumsFile.read(path), Path.open
+    assert found is not None
+
+    def fails(self: Path, mode: str = "r") -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "open", fails)
+    for read in (lambda: SumsFile.read(path), found.sums, found.means, found.tokens):
+        with pytest.raises(ImportanceError, match=r"can't be read \(Input/output error\); look at the disk"):
+            read()
+    monkeypatch.setattr(Path, "open", opened)
+    assert SumsFile.read(path) == found
+
+
+def test_damage_that_comes_while_it_is_used_is_told(path: Path) -> None:
+    found = SumsFile.read(path)
+    assert found is not None
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ImportanceError, match="can't be read any more"):
+        found.tokens()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no modes")
+def test_it_is_its_owner_s_alone(path: Path) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_disk_that_refuses(path: Path) -> None:

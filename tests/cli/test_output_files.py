@@ -110,7 +110,7 @@ def test_pictures(
 
 
 PLACES = {
-    "sensitivity -o": (["sensitivity", "m.gguf", "-o", "no/s.jsonl"], "no/s.jsonl.journal can't be written"),
+    "sensitivity -o": (["sensitivity", "m.gguf", "-o", "no/s.jsonl"], "can't write no/s.jsonl.journal"),
     "sensitivity --work-dir": (
         ["sensitivity", "m.gguf", "--text", "text.txt", "--work-dir", "no"],
         "--work-dir DIR",

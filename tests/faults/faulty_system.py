@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
+import io
 import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 __all__ = ["FAULTS", "FaultySystem"]
 
-FAULTS = ("kill", "half", "time", "power-cut", "EIO", "ENOSPC", "full", "short")
+FAULTS = (
+    *("kill", "half", "time", "power-cut", "EIO", "ENOSPC", "full", "short"),
+    *("fsync", "names", "signals", "slow", "clock", "twice", "flip"),
+)
 _CALLS = (
-    *("pwrite", "write", "preadv", "fsync", "ftruncate", "open", "link", "unlink", "rename", "replace"),
-    *("mkdir", "rmdir"),
+    *(
+        "pwrite",
+        "write",
+        "preadv",
+        "readv",
+        "fsync",
+        "ftruncate",
+        "open",
+        "link",
+        "unlink",
+        "rename",
+        "replace",
+    ),
+    *("mkdir", "rmdir", "fchmod"),
 )
 _WRITES = ("pwrite", "write")
+_READS = ("preadv", "readv")
+_NAMES = ("link", "rename", "replace")
+_ROOM = (*_WRITES, "ftruncate", "open", "mkdir", *_NAMES)
+_ONLY = {"fsync": ("fsync",), "names": _NAMES, "ENOSPC": _ROOM, "full": _ROOM}
+"""Faults that only such calls have: they happen at the first from the wanted one on."""
 _PAGE = 4096
+_SLOW_CALLS, _SLOW_SECONDS = 30, 0.004
+_YEAR = 366 * 24 * 3600.0
 
 
 class FaultySystem:
@@ -29,7 +54,10 @@ class FaultySystem:
     """
 
     def __init__(self, folder: Path, fault: str, at: int, seed: int) -> None:
-        """fault: one of FAULTS, or "" for none; at: the call at which it happens, counted from 1."""
+        """fault: one of FAULTS, or "" for none; at: the call at which it happens, counted from 1.
+
+        What only some calls can do happens at the first such call from there on.
+        """
         self.count = 0
         self._folder, self._fault, self._at = str(folder), fault, at
         self._random = random.Random(seed)
@@ -42,6 +70,11 @@ class FaultySystem:
         self._happened = False
         for name in _CALLS:
             setattr(os, name, self._replacement(name))
+        self._open_file = io.open
+        io.open = builtins.open = self._opened  # type: ignore[assignment]  # with what is passed on
+        if fault == "signals":
+            signal.signal(signal.SIGALRM, lambda *_: None)
+            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
 
     def _replacement(self, name: str) -> Callable[..., Any]:
         call = self._calls[name]
@@ -51,7 +84,7 @@ class FaultySystem:
                 return call(*given, **more)
             with self._lock:
                 self.count += 1
-                if self.count == self._at:
+                if self._is_it(name):
                     self._happen(name, given)
                 elif self._happened and self._fault == "full" and name in (*_WRITES, "ftruncate"):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -61,6 +94,8 @@ class FaultySystem:
                     self._note(name, given)
                 file = _identity(given[0]) if name == "fsync" else (0, 0)
                 before = list(self._unsynced.get(file, []))
+            if self._fault == "slow" and self._at <= self.count < self._at + _SLOW_CALLS:
+                time.sleep(self._random.random() * _SLOW_SECONDS)
             result = call(*given, **more)
             if before:
                 with self._lock:
@@ -69,6 +104,35 @@ class FaultySystem:
             return result
 
         return counted
+
+    def _is_it(self, name: str) -> bool:
+        if self._fault in _ONLY:
+            return not self._happened and self.count >= self._at and name in _ONLY[self._fault]
+        return self.count == self._at
+
+    def _opened(
+        self,
+        file: Any,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        closefd: bool = True,
+        opener: Any = None,
+    ) -> Any:
+        """The same as `open`; what it opens writes and reads with the calls that are counted."""
+        if not self._concerned(file):
+            return self._open_file(file, mode, buffering, encoding, errors, newline, closefd, opener)
+        raw = _Raw(file, mode.replace("b", "").replace("t", ""), closefd, opener or _open)
+        if not buffering:
+            return raw
+        stream: Any
+        if "+" in mode:
+            stream = io.BufferedRandom(raw)
+        else:
+            stream = io.BufferedReader(raw) if "r" in mode else io.BufferedWriter(raw)
+        return stream if "b" in mode else io.TextIOWrapper(stream, encoding, errors, newline)
 
     def _concerned(self, what: Any) -> bool:
         if isinstance(what, int):
@@ -85,22 +149,31 @@ class FaultySystem:
             self._calls[name](given[0], data[: len(data) // 2], *given[2:])
         if self._fault == "power-cut":
             self._cut()
+        if self._fault == "clock":
+            self._jump()
         if self._fault in ("kill", "half", "power-cut"):
             os.kill(os.getpid(), signal.SIGKILL)
-        if self._fault in ("EIO", "ENOSPC", "full"):
-            code = errno.EIO if self._fault == "EIO" else errno.ENOSPC
+        if self._fault in ("EIO", "ENOSPC", "full", "fsync", "names"):
+            code = errno.EIO if self._fault in ("EIO", "fsync", "names") else errno.ENOSPC
             raise OSError(code, os.strerror(code))
+
+    def _jump(self) -> None:
+        """The clock on the wall jumps, back or forth; the other goes on, but for hours that the machine slept."""
+        apart, slept = self._random.uniform(-_YEAR, _YEAR), self._random.uniform(0, 12 * 3600.0)
+        wall, steady = time.time, time.monotonic
+        time.time = lambda: wall() + apart
+        time.monotonic = lambda: steady() + slept
 
     def _shortened(self, name: str, given: tuple[Any, ...]) -> tuple[Any, ...]:
         if name in _WRITES and len(data := memoryview(given[1]).cast("B")) > 1:
             return (given[0], data[: self._random.randrange(1, len(data))], *given[2:])
-        if name == "preadv" and len(data := given[1][0]) > 1:
+        if name in _READS and len(data := memoryview(given[1][0]).cast("B")) > 1:
             return (given[0], [data[: self._random.randrange(1, len(data))]], *given[2:])
         return given
 
     def _note(self, name: str, given: tuple[Any, ...]) -> None:
         fd, size = given[0], memoryview(given[1]).nbytes
-        begin = given[2] if name == "pwrite" else os.lseek(fd, 0, os.SEEK_CUR)
+        begin = given[2] if name == "pwrite" else _place(fd)
         file = _identity(fd)
         if file not in self._open:
             self._open[file] = os.dup(fd)
@@ -109,13 +182,42 @@ class FaultySystem:
     def _cut(self) -> None:
         """Of what wasn't synced, random pages never reach the disk."""
         for file, ranges in self._unsynced.items():
+            fd = self._calls["open"](f"/proc/self/fd/{self._open[file]}", os.O_WRONLY)  # without O_APPEND
             for begin, size in ranges:
-                place = begin
-                while place < begin + size:
-                    end = min(begin + size, (place // _PAGE + 1) * _PAGE)
+                place, last = begin, min(begin + size, os.fstat(fd).st_size)
+                while place < last:
+                    end = min(last, (place // _PAGE + 1) * _PAGE)
                     if self._random.random() < 0.5:
-                        self._calls["pwrite"](self._open[file], bytes(end - place), place)
+                        self._calls["pwrite"](fd, bytes(end - place), place)
                     place = end
+
+
+class _Raw(io.FileIO):
+    """A file whose content goes through `os`, as it is at the time."""
+
+    def write(self, data: Any) -> int:
+        return os.write(self.fileno(), data)
+
+    def readinto(self, room: Any) -> int:
+        return os.readv(self.fileno(), [memoryview(room).cast("B")])
+
+    def read(self, size: int | None = -1) -> bytes:
+        return io.RawIOBase.read(self, -1 if size is None else size) or b""
+
+    def readall(self) -> bytes:
+        return io.RawIOBase.readall(self)  # type: ignore[return-value]  # never None: it blocks
+
+
+def _open(path: Any, flags: int) -> int:
+    return os.open(path, flags, 0o666)
+
+
+def _place(fd: int) -> int:
+    """Where the next byte goes that is written to the file."""
+    import fcntl
+
+    appends = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND
+    return os.lseek(fd, 0, os.SEEK_END if appends else os.SEEK_CUR)
 
 
 def _identity(fd: int) -> tuple[int, int]:

@@ -1,83 +1,41 @@
-"""Scenes: what a run makes, what has to be there in the end, and what may be there before."""
+"""Scenes of `apply` and its store; those of other commands are in `working_scenes.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+import random
+import time
 from pathlib import Path
 
+from scene import Scene, nobody
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
+from working_scenes import working_scenes
 
 from quantrecipe.model.open_model import open_model
-from quantrecipe.output import row_units, sync_often
+from quantrecipe.output import kept_lines, row_units, sync_often
 from quantrecipe.output.apply import apply_plans, output_paths
-from quantrecipe.output.journal import journal_path
-from quantrecipe.output.partfile import part_path
 from quantrecipe.output.store import shelf
 from quantrecipe.output.store.store import Store
-from quantrecipe.output.store.upkeep import damage_of, entries_of
+from quantrecipe.output.store.upkeep import shrink
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.registry import load_registry
 
-__all__ = ["SCENES", "Scene", "make_scenes"]
+__all__ = ["SCENES", "make_scenes"]
 
-SCENES = ("plain", "store", "shards", "replaced", "several")
+_APPLY = ("plain", "store", "shards", "replaced", "several", "writers")
+SCENES = (*_APPLY, "sensitivity", "probes", "files", "fit", "imatrix", "answers")
 _MIX = recipe(rule("attn_v", "Q8_0"), rule("ffn_down", "F16"), rule("ffn_up", "NVFP4"), default="Q4_K")
 _OTHER = recipe(rule("attn_v", "Q6_K"), rule("attn_q", "BF16"), default="Q4_K")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scene:
-    """A run into `folder`, which is empty but for what `before` has put there.
-
-    run:   (force): the run; what it raises is what the user sees
-    peace: what each file has to be
-    older: what a file may be besides, before
-    store: whether there is one, in folder/store
-    """
-
-    name: str
-    folder: Path
-    run: Callable[[bool], None]
-    peace: dict[Path, bytes]
-    older: dict[Path, bytes]
-    store: bool
-
-    def begin(self) -> None:
-        """Make it as it is before."""
-        for path in sorted(self.folder.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-        for path, data in self.older.items():
-            path.write_bytes(data)
-
-    def wrong(self) -> str:
-        """What is wrong under a final name, "" if nothing is."""
-        for path, data in self.peace.items():
-            if path.exists() and path.read_bytes() not in (data, self.older.get(path)):
-                return f"{path.name} is neither whole nor what it was"
-        if self.store and (self.folder / "store").exists():
-            for found in entries_of(Store(self.folder / "store")):
-                if damage := damage_of(found):
-                    return f"{found.path} {damage}"
-        return ""
-
-    def done(self) -> bool:
-        """Whether all files are what they have to be."""
-        return all(path.exists() and path.read_bytes() == data for path, data in self.peace.items())
-
-    def left(self) -> list[str]:
-        """Parts and journals that are still there."""
-        names = [name(path) for path in self.peace for name in (part_path, journal_path)]
-        return [path.name for path in names if path.exists()]
 
 
 def make_scenes(folder: Path) -> dict[str, Scene]:
     """All of them, of one small model of many units; each is run once in peace."""
     row_units.split.__defaults__ = (1, 20_000)
     sync_often.SYNC_SECONDS = 0.003
+    kept_lines._SYNC_SECONDS = 0.003
     shelf.LEAST = 1000
     registry = load_registry(plugins=False)
     source = write_gguf(folder / "source.gguf", llama_tensors(layers=1))
@@ -90,6 +48,7 @@ def make_scenes(folder: Path) -> dict[str, Scene]:
         "shards": ([split], False, False),
         "replaced": ([mix], False, True),
         "several": ([mix, other], True, False),
+        "writers": ([mix], True, False),
     }
     scenes = {}
     for name, (plans, store, force) in wanted.items():
@@ -105,9 +64,26 @@ def make_scenes(folder: Path) -> dict[str, Scene]:
         ) -> None:
             apply_plans(outs, registry=registry, threads=2, force=force or more, store=where, resume=True)
 
+        def beside(place: Path = place) -> None:
+            """Another writer of the store, and one that tidies it up at the same time."""
+            draw = random.Random(os.getpid())
+            for _ in range(3):
+                out = [(mix, place / "beside.gguf")]
+                apply_plans(out, registry=registry, threads=1, force=True, store=place / "store")
+                far = time.time() + draw.choice([0, 0, 400 * 24 * 3600])  # a clock that is wrong
+                shrink(Store(place / "store"), draw.randrange(1 << 18), now=far)
+
         run(False)
         paths = [path for plan, out in outs for path in output_paths(out, len(plan.files))]
         peace = {path: path.read_bytes() for path in paths}
-        older = dict.fromkeys(paths, b"an older file") if force else {}
-        scenes[name] = Scene(name=name, folder=place, run=run, peace=peace, older=older, store=store)
-    return scenes
+        scenes[name] = Scene(
+            name=name,
+            folder=place,
+            run=run,
+            peace=peace,
+            older=dict.fromkeys(paths, b"an older file") if force else {},
+            store=store,
+            beside=beside if name == "writers" else nobody,
+            stays=("beside.gguf",),
+        )
+    return scenes | working_scenes(folder, registry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,19 @@ def tensor(name: str) -> TensorSensitivity:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A journal of three tensors: four lines, the first of which is the key."""
+    """A journal of three tensors: the key, a line for each, and one that says how much is on the disk."""
     path = tmp_path / "out.journal"
     with Journal(path, KEY) as journal:
         for name in "abc":
             journal.add_tensor(tensor(name))
     return path
+
+
+def without_checks(path: Path) -> list[str]:
+    """The lines as earlier versions wrote them."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    kept = [{key: line[key] for key in line.keys() - {"disk", "check"}} for line in lines]
+    return [json.dumps(line) for line in kept if line]
 
 
 def names(path: Path) -> list[str]:
@@ -45,22 +53,25 @@ def test_with_another_key_nothing_is(path: Path) -> None:
 @pytest.mark.parametrize("kept", [1, 20, -1], ids=["a byte", "some", "all but the end of the line"])
 def test_a_line_that_was_cut_off_is_taken_away(path: Path, kept: int) -> None:
     whole = path.read_bytes()
-    start = whole.rindex(b'{"tensor"')
-    path.write_bytes(whole[: start + kept] if kept > 0 else whole[:kept])
+    start, end = whole.rindex(b'{"tensor"'), whole.rindex(b'{"disk"')
+    path.write_bytes(whole[: start + kept if kept > 0 else end - 1])
     assert names(path) == ["a", "b"]
     assert names(path) == ["a", "b"]  # the next run begins on a line of its own
 
 
 def test_a_cut_off_line_of_an_earlier_version_is_no_damage(path: Path) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = without_checks(path)
     path.write_text("\n".join([*lines[:3], lines[3][:30], *lines]) + "\n", encoding="utf-8")
     assert names(path) == ["a", "b", "a", "b", "c"]
 
 
 @pytest.mark.parametrize("line", [1, 3, 4])
 @pytest.mark.parametrize("damage", [b"", b"x", b'{"tensor": {}}', b"[]", b'{"tensor": \xff}'])
-def test_a_damaged_line_is_refused(path: Path, line: int, damage: bytes) -> None:
+@pytest.mark.parametrize("earlier", [False, True], ids=["now", "earlier version"])
+def test_a_damaged_line_is_refused(path: Path, line: int, damage: bytes, earlier: bool) -> None:
     lines = path.read_bytes().splitlines()
+    if earlier:
+        lines = [it.encode() for it in without_checks(path)]
     lines[line - 1] = damage
     path.write_bytes(b"\n".join(lines) + b"\n")
     before = path.read_bytes()

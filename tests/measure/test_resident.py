@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,11 +19,11 @@ from support.resident_engine import REGISTRY, StandIn, read_file, values
 from quantrecipe import open_model
 from quantrecipe.engine import Engine, EngineFacts
 from quantrecipe.engine.bindings import Device
-from quantrecipe.errors import EvaluationError, NonFiniteError, SensitivityError
+from quantrecipe.errors import EvaluationError, NonFiniteError, OutputError, SensitivityError
 from quantrecipe.evaluate import Text
 from quantrecipe.measure import Passes
 from quantrecipe.measure import resident as resident_module
-from quantrecipe.measure.open_resident import ResidentInFile, ResidentInSession, open_resident
+from quantrecipe.measure.open_resident import ResidentInFile, ResidentInSession, _InPlace, open_resident
 from quantrecipe.measure.passes import RESIDENT_TYPES, choose_type
 from quantrecipe.measure.progress import Silent
 from quantrecipe.measure.resident import Resident, Setting
@@ -369,3 +371,22 @@ class TestWithoutAnExchange:
             pytest.raises(EvaluationError, match="inputs of matrices can't be seen"),
         ):
             resident.inputs([V], np.sum)
+
+
+def test_a_disk_that_is_full_under_the_file_of_probes(tmp_path: Path) -> None:
+    (tmp_path / "Q8_0.gguf").write_bytes(bytes(100))
+    file = _InPlace(tmp_path / "Q8_0.gguf")
+    file.write(memoryview(b"abc"), 7)
+    assert (tmp_path / "Q8_0.gguf").read_bytes()[6:11] == b"\0abc\0"
+
+    class Full:
+        def seek(self, offset: int) -> None: ...
+        def write(self, data: memoryview) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file.close()
+    file._file = Full()  # type: ignore[assignment]  # as far as one is written
+    with pytest.raises(OutputError, match=r"is full while writing Q8_0\.gguf"):
+        file.write(memoryview(b"abc"), 7)
+    with pytest.raises(OutputError, match="can't write"):
+        _InPlace(tmp_path / "none")

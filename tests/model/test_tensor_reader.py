@@ -1,5 +1,7 @@
 """TensorReader: the bytes that were asked for, from files that may change, end early, or be many."""
 
+import errno
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from quantrecipe.errors import ModelError
+from quantrecipe.model import tensor_reader
 from quantrecipe.model.source.source import Extent
 from quantrecipe.model.tensor_reader import TensorReader
 
@@ -129,3 +132,37 @@ def test_threads_share_a_reader_that_may_keep_one_file(tmp_path):
 
     with TensorReader(max_open=1) as reader, ThreadPoolExecutor(8) as pool:
         assert all(pool.map(read, range(100)))
+
+
+def fails(monkeypatch, code, times, done=100):
+    """The first reads fail, after so many bytes; the pauses that were made."""
+    pauses, left, real = [], [times], tensor_reader._OpenFile.read_into
+
+    def read_into(self, part, offset, *, positional):
+        if left[0]:
+            left[0] -= 1
+            raise OSError(code, os.strerror(code))
+        return real(self, part[:done], offset, positional=positional)
+
+    monkeypatch.setattr(tensor_reader._OpenFile, "read_into", read_into)
+    monkeypatch.setattr(tensor_reader.time, "sleep", pauses.append)
+    return pauses
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ETIMEDOUT])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_server_that_is_away_for_a_while_is_asked_again(tmp_path, reader, monkeypatch, code, times):
+    pauses = fails(monkeypatch, code, times)
+    out = np.empty((24, ROW), np.uint8)
+    reader.read(stored(tmp_path, 24), 0, out)
+    assert np.array_equal(out, CONTENT)
+    assert pauses == list(tensor_reader._PAUSES)[:times]
+
+
+@pytest.mark.parametrize(("code", "times"), [(errno.EIO, 4), (errno.EACCES, 1), (errno.EINVAL, 1)])
+def test_a_disk_that_is_broken_is_told(tmp_path, reader, monkeypatch, code, times):
+    pauses = fails(monkeypatch, code, times)
+    with pytest.raises(ModelError, match=r"can't be read at byte 7, in blk: ") as caught:
+        reader.read(stored(tmp_path, 24), 0, np.empty((24, ROW), np.uint8), tensor="blk")
+    assert caught.value.problems[0].file == tmp_path / "0.bin"
+    assert len(pauses) == times - 1

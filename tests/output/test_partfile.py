@@ -335,3 +335,80 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
         file.keep()
     assert count() == before
     assert part_path(tmp_path / "b").exists()
+
+
+def test_what_an_earlier_run_left_is_read_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not from memory, which may hold what the disk couldn't take."""
+    with PartFile(tmp_path / "a", 3) as file:
+        file.write(memoryview(b"abc"), 0)
+        file.keep()
+    said: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (said.append("on the disk"), fsync(fd))[1])
+    monkeypatch.setattr(os, "posix_fadvise", lambda *given: said.append("forgotten"), raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    with PartFile(tmp_path / "a", 3, keep=True) as file:
+        assert file.left
+        assert said == ["on the disk", "forgotten"]
+        room = bytearray(3)
+        assert file.read(memoryview(room), 0)
+        assert room == b"abc"
+
+
+def test_what_the_disk_couldn_t_take_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with PartFile(tmp_path / "a", 3) as file:
+        file.write(memoryview(b"abc"), 0)
+        file.keep()
+
+    def fails(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        file = PartFile(tmp_path / "a", 3, keep=True)
+    assert not file.left
+    assert part_path(tmp_path / "a").read_bytes() == bytes(3)
+    file.discard()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows moves no open file")
+@pytest.mark.parametrize("how", ["removed", "moved", "its folder moved", "another in its place"])
+def test_a_part_that_is_gone_is_told_at_the_next_write(tmp_path: Path, how: str) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    path = folder / "a"
+    with PartFile(path, 3) as file:
+        file.look()
+        file.write(memoryview(b"abc"), 0)
+        if how == "its folder moved":
+            folder.rename(tmp_path / "elsewhere")
+        elif how == "removed":
+            part_path(path).unlink()
+        else:
+            part_path(path).rename(folder / "elsewhere")
+        if how == "another in its place":
+            part_path(path).write_bytes(b"other")
+        file.look()
+        with pytest.raises(OutputError, match="is gone: somebody has removed or moved it"):
+            file.write(memoryview(b"abc"), 0)
+        with pytest.raises(OutputError, match="is gone"):
+            file.make_public()
+    assert not path.exists()
+    assert part_path(path).exists() == (how == "another in its place")
+
+
+def test_a_server_that_is_away_for_a_moment_takes_no_part_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with PartFile(tmp_path / "a", 3) as file:
+
+        def away(self: Path) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "lstat", away)
+            file.look()
+        file.write(memoryview(b"abc"), 0)
+        file.finish()

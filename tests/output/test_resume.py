@@ -237,6 +237,32 @@ def test_a_shard_that_was_removed_has_all_begin_anew(
     assert {path.name: path.read_bytes() for path in out.parent.iterdir()} == peace
 
 
+def test_a_shard_that_can_t_be_had_takes_nothing_from_the_others(
+    source: Path, out: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has it open, or there is no room: what an earlier run has made of the first stays."""
+    plan = plan_of(source, registry, split=SplitLimits(max_tensors=4))
+    left = out.parents[1] / "left"
+    left_after(
+        30, out.parent, lambda: apply_plan(plan, out, registry=registry, resume=True), monkeypatch, left
+    )
+    peace = {path.name: path.read_bytes() for path in out.parent.iterdir()}
+    put_back(out.parent, left)
+    before = {path.name: path.read_bytes() for path in out.parent.iterdir()}
+    second = out.with_name(sorted(peace)[1])
+    with (
+        PartFile(second, part_path(second).stat().st_size, keep=True) as busy,
+        pytest.raises(OutputError, match="another process is writing"),
+    ):
+        busy.settled = True
+        apply_plan(plan, out, registry=registry, resume=True)
+    assert {path.name: path.read_bytes() for path in out.parent.iterdir()} == before
+    busy.keep()
+    result = apply_plan(plan, out, registry=registry, resume=True)
+    assert result.left > 0
+    assert {path.name: path.read_bytes() for path in out.parent.iterdir()} == peace
+
+
 def test_several_outputs_in_one_pass(
     source: Path, out: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

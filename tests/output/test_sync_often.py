@@ -79,3 +79,27 @@ def test_what_the_disk_has_lost_voids_the_journal_and_stops_the_writers(
             journal.add_rows(0, 1, 2, MADE)
         assert journal.path.read_bytes() == b""
         journal.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows removes no open file")
+def test_a_part_that_somebody_has_removed_stops_the_writers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.gguf"
+    looked = threading.Event()
+    look = PartFile.look
+
+    def looking(self: PartFile) -> None:
+        look(self)
+        if self.gone is not None:
+            looked.set()
+
+    monkeypatch.setattr(PartFile, "look", looking)
+    with PartFile(path, 100) as part:
+        journal = Journal(journal_path(path), {}, difference)
+        with SyncOften([([part], journal)], 0.001):
+            part.part.unlink()
+            assert looked.wait(30)
+        with pytest.raises(OutputError, match="is gone"):
+            part.write(memoryview(b"x"), 0)
+        journal.remove()

@@ -111,5 +111,5 @@ def test_too_little_text_is_told_before_anything_is_encoded(
 
 
 def test_a_folder_that_can_t_be_written(plans: tuple[Plan, Plan], figures: Figures, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="can't make a folder for the trial"):
+    with pytest.raises(OutputError, match="can't make a temporary folder in"):
         held(plans, tmp_path / "nowhere")

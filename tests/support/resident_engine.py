@@ -160,12 +160,17 @@ class Session:
 
 
 def read_file(path: Path) -> tuple[Tensors, dict[str, str]]:
-    """Bytes and types of all tensors in a GGUF."""
+    """Bytes and types of all tensors in a GGUF. EvaluationError where the disk fails, of which llama.cpp dies."""
     model = open_model(path, registry=REGISTRY)
     found = {}
     for name, source in model.sources.items():
         (extent,) = source.extents
-        found[name] = np.fromfile(extent.path, np.uint8, extent.nbytes, offset=extent.offset)
+        try:
+            with extent.path.open("rb") as file:
+                file.seek(extent.offset)
+                found[name] = np.frombuffer(file.read(extent.nbytes), np.uint8).copy()
+        except OSError as error:
+            raise EvaluationError(f"llama.cpp has ended: {error}", file=path) from error
     return found, {tensor.name: tensor.dtype for tensor in model.tensors}
 
 

@@ -10,7 +10,6 @@ Recipes are applied to the unquantized model, all in one pass. Where that is no 
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from quantrecipe.cli.output_files import check_folder, default_name
 from quantrecipe.cli.planned.inputs import PlanInputs
 from quantrecipe.cli.tables import Paragraph
 from quantrecipe.cli.units import bytes_text
-from quantrecipe.errors import OutputError
+from quantrecipe.output.work_folder import work_folder
 
 if TYPE_CHECKING:
     from quantrecipe.model.model import Model
@@ -205,13 +204,8 @@ def _place(folder: Path, *, keep: bool) -> Iterator[Path]:
     if keep:
         yield folder
         return
-    try:
-        temporary = tempfile.TemporaryDirectory(prefix=".quantrecipe-eval-", dir=folder)
-    except OSError as error:
-        what = f"can't make a folder in {folder}: {error.strerror or error}"
-        raise OutputError(what, "name another with --work-dir") from error
-    with temporary as name:
-        yield Path(name)
+    with work_folder(folder, "eval") as place:
+        yield place
 
 
 def _plan(recipe: Recipe, matrix: str, model: Model, inputs: PlanInputs) -> Plan:

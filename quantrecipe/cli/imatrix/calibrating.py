@@ -22,6 +22,7 @@ from quantrecipe.calibration import (
     Refill,
     Saved,
     UncoveredExperts,
+    Unusable,
     compute_importance,
     hash_of_files,
     provenance_of,
@@ -269,6 +270,15 @@ class Calibrating:
         )
         print_warning(self._ctx.err, what, "to keep it, stop now, and name another file with -o")
 
+    def unusable(self, left: Unusable) -> None:
+        """Warn that what lies there is lost."""
+        what = (
+            f"{left.path} is damaged, or another program's or version's: the run begins anew, and replaces it"
+        )
+        print_warning(
+            self._ctx.err, what, "look at the disk; to keep it, stop now, and name another file with -o"
+        )
+
     def resumed(self, tokens: int) -> None:
         """Say that the run goes on from one before it."""
         self._tell(f"goes on after {tokens:,} tokens, which an earlier run has read")
@@ -374,7 +384,7 @@ class _Hearing:
         self._all = 0
         self._told = False
 
-    def hear(self, what: Prepared | Another | Ran | Change | Saved | Refill) -> None:
+    def hear(self, what: Prepared | Another | Unusable | Ran | Change | Saved | Refill) -> None:
         match what:
             case Prepared(all_tokens=tokens):
                 self._run.prepared(what)
@@ -387,6 +397,8 @@ class _Hearing:
                 self._bar.start(tokens, "all experts")
             case Another():
                 self._run.another(what)
+            case Unusable():
+                self._run.unusable(what)
             case Change(share=share):
                 self._bar.changed(share)
             case Saved(resumed=True, tokens=tokens):

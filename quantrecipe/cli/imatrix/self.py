@@ -22,7 +22,7 @@ from quantrecipe.cli.units import counted
 from quantrecipe.plain_data import plain
 
 if TYPE_CHECKING:
-    from quantrecipe.calibration.self_written import Writing, WritingSettings, Written, Wrote
+    from quantrecipe.calibration.self_written import Rewritten, Writing, WritingSettings, Written, Wrote
     from quantrecipe.cli.progress import CalibrationBar
     from quantrecipe.texts import Document
 
@@ -150,7 +150,7 @@ def command(
             journal,
             settings,
             told=identity,
-            hear=_Hearing(bar, tokens).hear,
+            hear=_Hearing(ctx, bar, tokens).hear,
             threads=threads,
             gpu_layers=gpu_layers,
             engine=found,
@@ -177,11 +177,16 @@ def command(
 class _Hearing:
     """Shows how many tokens there are."""
 
-    def __init__(self, bar: CalibrationBar, tokens: int) -> None:
-        self._bar, self._tokens = bar, tokens
+    def __init__(self, ctx: Context, bar: CalibrationBar, tokens: int) -> None:
+        self._ctx, self._bar, self._tokens = ctx, bar, tokens
         self._begun = False
 
-    def hear(self, what: Writing | Wrote) -> None:
+    def hear(self, what: Writing | Wrote | Rewritten) -> None:
+        from quantrecipe.calibration.self_written import Rewritten
+
+        if isinstance(what, Rewritten):
+            said = f"{what.journal}:{what.line}: this line is damaged, which no crash does"
+            print_warning(self._ctx.err, said, "look at the disk; what it held is written again")
         tokens: int | None = getattr(what, "tokens", None)
         if tokens is None:
             return

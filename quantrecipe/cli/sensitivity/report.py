@@ -15,6 +15,7 @@ from quantrecipe.cli.tables import Kind, Table
 from quantrecipe.cli.tables.markup import html_table
 from quantrecipe.errors import OutputError
 from quantrecipe.sensitivity import Sensitivity
+from quantrecipe.whole_file import whole_file
 
 __all__ = ["check_report", "write_report"]
 
@@ -54,20 +55,25 @@ def write_report(found: Sensitivity, path: Path, *, force: bool) -> list[Path]:
     """Write it; the paths that were written."""
     try:
         if _is_page(path):
-            path.write_text(_page(found), encoding="utf-8")
+            _write(path, _page(found).encode())
             return [path]
         path.mkdir(parents=True, exist_ok=True)
         written = []
         for name, draw in _PICTURES.items():
             for kind in ("png", "svg"):
                 target = path / f"{name}.{kind}"
-                target.write_bytes(draw(found, kind))
+                _write(target, draw(found, kind))
                 written.append(target)
         return written
     except OSError as error:
         raise OutputError(
             f"{path} can't be written: {error.strerror or error}", "name another place"
         ) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    with whole_file(path) as file:
+        file.write(data)
 
 
 def _is_page(path: Path) -> bool:

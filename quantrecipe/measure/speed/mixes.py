@@ -10,12 +10,12 @@ stays open (see `beside`), and counts with the median of its turns.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Protocol
 
@@ -29,6 +29,7 @@ from quantrecipe.measure.speed.few_layers import Cut, choose_cut, cut_model
 from quantrecipe.measure.speed.random_file import RandomRows, write_random
 from quantrecipe.measure.speed.rates import Amounts, Timed, rates_of
 from quantrecipe.model.model import Model
+from quantrecipe.output.work_folder import work_folder
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.plan_of import plan_of
 from quantrecipe.plan.resolution import PlanSettings, resolve
@@ -134,8 +135,8 @@ def measure_speed(
     }
     groups = {"": first, **per_type}
     left_out: dict[str, str] = {}
-    with TemporaryDirectory(dir=folder, prefix="quantrecipe-speed-") as place:
-        open_path, path = Path(place) / "base.gguf", Path(place) / "mix.gguf"
+    with work_folder(folder or Path(tempfile.gettempdir()), "speed") as place:
+        open_path, path = place / "base.gguf", place / "mix.gguf"
         measurer.write(base, open_path)
         with Beside(
             path=open_path, prompt=tokens, engine=way.engine, threads=way.threads, gpu=way.gpu, log=way.log

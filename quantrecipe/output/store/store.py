@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import threading
 from contextlib import suppress
@@ -26,16 +27,20 @@ import xxhash
 from numpy.typing import NDArray
 
 from quantrecipe.errors import OutputError
-from quantrecipe.output.naming import sync_folder
+from quantrecipe.output.locks import lock, unlock
 from quantrecipe.output.store.entry import EntryFacts, footer, read_facts
 from quantrecipe.output.write_errors import write_error
-from quantrecipe.whole_file import whole_file
+from quantrecipe.whole_file import mode_of_new, sync_folder, whole_file
 
 __all__ = ["LEAST", "Addition", "Store", "Stored", "open_store"]
 
 MARKER = "quantrecipe-store.json"
 NEW = "new"
 _SAYS = {"quantrecipe-store": 1}
+
+_NO_MARKER = "remove that file: the next `apply --store` makes it again"
+_ENTRIES = re.compile(r"[0-9a-f]{2}")
+_GROUP = re.compile(r"[0-9a-f]{32}")
 
 LEAST = 1 << 14
 """Bytes of the smallest tensor that is kept: what is smaller is made as quickly as a file is opened."""
@@ -160,7 +165,9 @@ class Addition:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         for name in ("O_CLOEXEC", "O_BINARY"):
             flags |= getattr(os, name, 0)
-        self._fd = os.open(self._path, flags, 0o666)
+        self._fd = os.open(self._path, flags, 0o600)  # for its owner alone until it is whole
+        with suppress(OSError):  # who tidies up has it at this moment, and leaves it, since it is new
+            lock(self._fd)
         self._lock = threading.Lock()
         self._failed: OSError | None = None
 
@@ -182,6 +189,7 @@ class Addition:
         try:
             if self._failed is not None:
                 raise self._failed
+            self._make_public()
             os.fsync(self._fd)
             self._close()
             place = self._store.path(group, rows)
@@ -205,6 +213,13 @@ class Addition:
         with suppress(OSError):
             self._path.unlink()
 
+    def _make_public(self) -> None:
+        """Let those read it who may read any new file here."""
+        if hasattr(os, "fchmod"):
+            mode = mode_of_new(self._path.parent)
+            with suppress(OSError):  # a file system that has no modes
+                os.fchmod(self._fd, mode)
+
     def _write_at(self, data: memoryview, offset: int) -> int:
         if hasattr(os, "pwrite"):
             return os.pwrite(self._fd, data, offset)
@@ -214,6 +229,8 @@ class Addition:
 
     def _close(self) -> None:
         if self._fd >= 0:
+            with suppress(OSError):
+                unlock(self._fd)
             os.close(self._fd)
             self._fd = -1
 
@@ -224,7 +241,7 @@ def open_store(folder: Path, *, create: bool) -> Store:
     try:
         if create and not marker.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            foreign = any(not it.name.startswith(MARKER) for it in folder.iterdir())
+            foreign = not all(map(_is_part_of_a_store, folder.iterdir()))
             if foreign and not marker.exists():  # which another run may have made just now
                 raise OutputError(
                     f"{folder} isn't a store, and isn't empty", "name an empty or a new folder with --store"
@@ -235,15 +252,25 @@ def open_store(folder: Path, *, create: bool) -> Store:
     except (FileNotFoundError, NotADirectoryError):
         raise OutputError(f"{folder} isn't a store", "`quantrecipe apply --store FOLDER` makes one") from None
     except ValueError as error:
-        raise OutputError(f"{marker} is damaged ({error})", "remove it if the folder is a store") from error
+        raise OutputError(f"{marker} is damaged ({error})", _NO_MARKER) from error
     except OSError as error:
         raise write_error(error, marker) from error
     if said != _SAYS:
         raise OutputError(
-            f"{folder} is a store of another version of quantrecipe: {json.dumps(said)[:60]}",
-            "use another folder",
+            f"{marker} is of another version of quantrecipe, or damaged: {json.dumps(said)[:60]}",
+            f"use another folder; if it is damaged, {_NO_MARKER}",
         )
     return Store(folder)
+
+
+def _is_part_of_a_store(path: Path) -> bool:
+    """Whether it may lie in a store, so that a marker that was lost can be made again."""
+    if path.name.startswith(MARKER) or path.name == NEW:
+        return True
+    if not _ENTRIES.fullmatch(path.name) or not path.is_dir():
+        return False
+    groups = [it.name for it in path.iterdir()]
+    return all(_GROUP.fullmatch(name) and name.startswith(path.name) for name in groups)
 
 
 def _read_at(fd: int, out: memoryview, begin: int) -> int:

@@ -1,11 +1,12 @@
 """What is in a store, whether it is sound, and how it is kept small. Other runs may use it meanwhile.
 
-Entries that weren't used for the longest time are removed first. A file on its way that nobody has written to for a day
-is what a run that was killed has left.
+Entries that weren't used for the longest time are removed first. A file on its way that nobody has written to for a
+day, and that no process holds, is what a run that was killed has left.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quantrecipe.output.locks import lock, unlock
 from quantrecipe.output.store.entry import EntryFacts, read_facts
 from quantrecipe.output.store.store import NEW, Store, digest_of_file
 
@@ -99,9 +101,23 @@ def shrink(store: Store, most: int, *, dry_run: bool = False, now: float | None 
     for path in (store.folder / NEW).glob("*"):
         with suppress(OSError):
             status = path.stat()
-            if now - status.st_mtime > _LEFT_SECONDS and (dry_run or _remove(path)):
+            old = now - status.st_mtime > _LEFT_SECONDS and not _is_held(path)
+            if old and (dry_run or _remove(path)):
                 unfinished, nbytes = unfinished + 1, nbytes + status.st_size
     return Removed(entries=entries, unfinished=unfinished, nbytes=nbytes, kept=kept, kept_bytes=total)
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a run is still at it, however old it seems: clocks jump. OSError passes."""
+    fd = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        lock(fd)
+        unlock(fd)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def _remove(path: Path) -> bool:

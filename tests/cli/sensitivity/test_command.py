@@ -116,7 +116,7 @@ WRONG = {
     "two ways": (["--sample", "9", "--all-rows"], 2, "exclude each other"),
     "two weighings": (["--text", "a", "--table", "b"], 2, "both weigh"),
     "two of one kind": (["--analysis", "error", "--analysis", "imatrix"], 2, "in one way"),
-    "no folder": (["-o", "nowhere/o.jsonl"], 1, "nowhere/o.jsonl.journal can't be written"),
+    "no folder": (["-o", "nowhere/o.jsonl"], 1, "can't write nowhere/o.jsonl.journal"),
 }
 
 

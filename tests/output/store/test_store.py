@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,23 @@ def read(store: Store) -> bytes | None:
 
 def files(store: Store) -> list[str]:
     return sorted(str(it.relative_to(store.folder)) for it in store.folder.rglob("*") if it.is_file())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no modes")
+@pytest.mark.parametrize(("mask", "final"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_an_entry_is_its_owner_s_alone_until_it_is_whole(store: Store, mask: int, final: int) -> None:
+    before = os.umask(mask)
+    try:
+        addition = store.add()
+        assert addition is not None
+        (new,) = (store.folder / "new").iterdir()
+        assert stat.S_IMODE(new.stat().st_mode) == 0o600
+        addition.write(memoryview(DATA), 0)
+        addition.finish(GROUP, ROWS, FACTS)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(store.path(GROUP, ROWS).stat().st_mode) == final
+    assert list((store.folder / "new").iterdir()) == []
 
 
 def test_what_was_added_is_found(store: Store) -> None:
@@ -200,8 +218,29 @@ class TestWhichFolder:
 
     def test_one_of_another_version(self, store: Store) -> None:
         (store.folder / "quantrecipe-store.json").write_text('{"quantrecipe-store": 2}')
-        with pytest.raises(OutputError, match="is a store of another version"):
+        with pytest.raises(
+            OutputError, match=r"quantrecipe-store\.json is of another version of quantrecipe, or damaged"
+        ):
             open_store(store.folder, create=True)
+
+    @pytest.mark.parametrize("said", ['{"quantrecipe-store": 2}', "{", '{"quan4recipe-store": 1}'])
+    def test_a_marker_that_is_removed_as_the_remedy_says_is_made_again(self, store: Store, said: str) -> None:
+        add(store)
+        marker = store.folder / "quantrecipe-store.json"
+        before = marker.read_bytes()
+        marker.write_text(said)
+        with pytest.raises(OutputError, match="remove that file: the next `apply --store` makes it again"):
+            open_store(store.folder, create=True)
+        marker.unlink()
+        assert read(open_store(store.folder, create=True)) == DATA
+        assert marker.read_bytes() == before
+
+    @pytest.mark.parametrize("name", ["ab/notes", "ab/0123", "AB", "abc", "ab"])
+    def test_what_only_resembles_a_store_is_left_alone(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        with pytest.raises(OutputError, match="isn't a store, and isn't empty"):
+            open_store(tmp_path, create=True)
 
     def test_one_whose_marker_is_damaged(self, store: Store) -> None:
         (store.folder / "quantrecipe-store.json").write_text("{")

@@ -100,6 +100,19 @@ def test_what_killed_runs_left_goes_after_a_day(store: Store) -> None:
     assert [it.name for it in new.iterdir()] == ["now"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows removes no open file in any case")
+def test_what_a_run_is_at_stays_whatever_the_clock_says(store: Store) -> None:
+    addition = store.add()
+    assert addition is not None
+    (path,) = (store.folder / "new").iterdir()
+    tomorrow = time.time() + 90_000
+    assert shrink(store, 10_000, now=tomorrow).unfinished == 0
+    assert path.exists()
+    addition._close()  # as the system does for a process that is killed
+    assert shrink(store, 10_000, now=tomorrow).unfinished == 1
+    assert not path.exists()
+
+
 def test_nothing_else_is_ever_removed(store: Store) -> None:
     others = [store.folder / "notes.txt", store.folder / "zz" / "x" / "y", store.folder / "ab" / "file"]
     for path in others:

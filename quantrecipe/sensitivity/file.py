@@ -125,6 +125,8 @@ def line_of_probe(probe: Probed) -> dict[str, Any]:
     line: dict[str, Any] = {"key": probe.key, "what": probe.what, "kld": rounded(probe.kld)}
     line |= {"standard_error": rounded(probe.standard_error), "resident": probe.resident}
     line["floor"] = rounded(probe.floor)
+    if probe.part:
+        line["part"] = probe.part
     return line if probe.used else line | {"used": False}
 
 

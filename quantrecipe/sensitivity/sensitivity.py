@@ -86,6 +86,7 @@ class Probed:
     what:     the tensors and types, as a person reads them: "attn_v, layers 0-3 → Q3_K"
     resident: the type of the model in memory, which all other tensors had: "F32", "BF16", "Q8_0"
     floor:    by how much rounding to that may have moved the divergence; the standard error is at least that
+    part:     of the text that it read: "2/4" is the second of four, spread over all of it; "" for the whole
     used:     False where alphas don't rest on it: it is kept, so that it needn't be made again
     """
 
@@ -95,6 +96,7 @@ class Probed:
     standard_error: NotNegative
     resident: str = ""
     floor: NotNegative = 0.0
+    part: str = ""
     used: bool = True
 
 

@@ -33,7 +33,7 @@ class Loss:
     """What one tensor loses in one type.
 
     error:          D, the relative error
-    standard_error: of D, from sampling rows; 0 where every row was measured
+    standard_error: of D, from sampling rows, and of the prediction if it is one; 0 where every row was measured
     nbytes:         size of the tensor in this type
     version:        of the format that was measured; 0 where a table of typical errors stands in
     """
@@ -58,6 +58,8 @@ class TensorSensitivity:
     experts:      D of each expert in `expert_type`, the cheapest look at which of them are hard; empty for others
     expert_type:  the type of `experts`
     unseen:       experts that calibration never reached
+    predicted:    types of `losses` that weren't measured in this tensor, but follow from others
+    check:        how far the prediction of one that was measured was off, relative; 0 where nothing is predicted
     """
 
     name: str
@@ -71,6 +73,8 @@ class TensorSensitivity:
     experts: tuple[float, ...] = ()
     expert_type: str = ""
     unseen: tuple[int, ...] = ()
+    predicted: tuple[str, ...] = ()
+    check: float = 0.0
 
     def cost(self, type_: str) -> float | None:
         """What this type costs the tensor, alpha × D; None where the type wasn't measured."""

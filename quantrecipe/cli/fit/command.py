@@ -101,7 +101,11 @@ _TRIAL_TOKENS = 32768
     f"than once. {TEXT_GRAMMAR}",
 )
 @raw_option
-@count_option("--probes", default=DEFAULT_PROBES, help="With --text: passes that ask what matters, at most.")
+@count_option(
+    "--probes",
+    default=DEFAULT_PROBES,
+    help="With --text: passes that ask what matters, at most. A probe reads a quarter of the text.",
+)
 @count_option(
     "--evaluations",
     least=0,

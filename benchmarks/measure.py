@@ -1,21 +1,25 @@
 """`quantrecipe sensitivity`: time, peak memory and sampling error, all types, on a thousand million random weights.
 
     python benchmarks/measure.py [--threads 2] [--folder DIR] [--models …] [--all-rows] [--json]
+    python benchmarks/measure.py --predicted MODEL [--imatrix FILE] [--threads 1]
 
 Kernels are compiled, and the file is read once, before the clock starts. "again" is the same measurement once more,
-when nothing is left to measure. --all-rows measures every row, too, and says how far the sample was off, in standard
-errors.
+when nothing is left to measure. --predicted measures a trained model with every type and with predicted losses, and
+says how far those are off, and what CPU time both take; random weights would tell nothing. --all-rows measures every
+row, too, and says how far the sample was off, in standard errors.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,11 @@ from models import write_llama
 from rich.console import Console
 from rich.table import Table
 
+from quantrecipe.importance.read_importance import read_importance
+from quantrecipe.measure import Measurement, choose_types
+from quantrecipe.measure import measure as measure_model
+from quantrecipe.model.open_model import open_model
+from quantrecipe.registry import load_registry
 from quantrecipe.sensitivity import read_sensitivity
 
 DEFAULT = ["1 B weights", "1 B, experts of 134 M"]
@@ -39,10 +48,15 @@ def main() -> None:
     )
     parser.add_argument("--models", nargs="*", default=DEFAULT, choices=list(MODELS))
     parser.add_argument("--all-rows", action="store_true")
+    parser.add_argument("--predicted", type=Path, metavar="MODEL")
+    parser.add_argument("--imatrix", type=Path)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        rows = [measure(name, args.folder or Path(temporary), args) for name in args.models]
+        if args.predicted:
+            rows = [predicted(args, Path(temporary))]
+        else:
+            rows = [measure(name, args.folder or Path(temporary), args) for name in args.models]
     if args.json:
         print(json.dumps(rows, indent=2))  # noqa: T201  # a script's output
         return
@@ -93,6 +107,46 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]
         ]
         row["off by, standard errors"] = round(statistics.mean(z * z for z in off) ** 0.5, 2)
     return row
+
+
+def predicted(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """How far predicted losses are off, and what they save."""
+    registry = load_registry(plugins=False)
+    model = open_model(args.predicted, registry=registry)
+    importance = read_importance(args.imatrix) if args.imatrix else None
+    what = functools.partial(
+        Measurement,
+        types=choose_types(registry),
+        analysis=registry.analyses["imatrix" if importance else "error"],
+        threads=args.threads,
+    )
+    found, seconds = [], []
+    for name, predict in (("compiled", False), ("every", False), ("predicted", True)):
+        start = time.process_time()
+        out = folder / f"{name}.jsonl"
+        found.append(
+            measure_model(model, out, what(predict=predict), registry=registry, importance=importance)
+        )
+        seconds.append(time.process_time() - start)
+    every, some = found[1:]
+    off = [
+        (tensor.losses[type_].error / every.tensors[tensor.name].losses[type_].error - 1, tensor, type_)
+        for tensor in some.tensors.values()
+        for type_ in tensor.predicted
+    ]
+    sizes = sorted(abs(miss) for miss, *_ in off) or [0.0]
+    shares = [miss / (it.losses[type_].standard_error / it.losses[type_].error) for miss, it, type_ in off]
+    return {
+        "model": args.predicted.name,
+        "losses": sum(len(tensor.losses) for tensor in some.tensors.values()),
+        "predicted": len(off),
+        "off by, median": statistics.median(sizes),
+        "95 %": sizes[int(0.95 * (len(sizes) - 1))],
+        "largest": sizes[-1],
+        "off by, standard errors": statistics.fmean(z * z for z in shares) ** 0.5 if shares else 0.0,
+        "CPU s, every type": seconds[1],
+        "CPU s, predicted": seconds[2],
+    }
 
 
 def measured(model: Path, out: Path, args: argparse.Namespace, *more: str) -> tuple[float, float]:

@@ -9,6 +9,7 @@ ways of one run only.
     begin     the temporary file if there is one, loading, and what the model says when nothing is changed
     change    rounding the tensors, and bringing the bytes where they belong
     probe     all of it: change, read the text, compare, and the floor, which the way by files did without
+    part      the same, of a probe that reads a quarter of the text, as `sensitivity` makes them
     reading   the forward passes alone, by reading the text once more in the model that is open; for the way by files
               those of the model that is open in Q8_0, which has its weights in llama.cpp's plain layout
 """
@@ -32,6 +33,7 @@ from rich.table import Table
 from quantrecipe.evaluate import read_text
 from quantrecipe.measure import Passes
 from quantrecipe.measure.open_resident import ResidentInFile, made_in, open_resident
+from quantrecipe.measure.passes import Part
 from quantrecipe.measure.progress import Silent
 from quantrecipe.measure.resident import Resident, Setting
 from quantrecipe.model.open_model import open_model
@@ -102,7 +104,7 @@ def measured(args: argparse.Namespace) -> list[dict[str, Any]]:
             else:
                 ways[way] = open_resident(setting, names, stack)
             begin[way] = time.perf_counter() - start
-        seconds: dict[str, list[tuple[float, float, float]]] = {way: [] for way in ways}
+        seconds: dict[str, list[tuple[float, float, float, float]]] = {way: [] for way in ways}
         for way in ways:
             timed(ways[way], way, probes[0])  # kernels are compiled by then
         for _ in range(args.rounds):
@@ -113,24 +115,27 @@ def measured(args: argparse.Namespace) -> list[dict[str, Any]]:
     for way, found in seconds.items():
         # Pairs of one moment: the machine may be twice as slow in the next.
         reading = found if way != FILES or "Q8_0" not in seconds else seconds["Q8_0"]
-        shares = [100 * read / whole for (_, whole, _), (*_, read) in zip(found, reading, strict=True)]
-        change, whole = (statistics.median(column) for column in list(zip(*found, strict=True))[:2])
-        ratios = [old / new for (_, old, _), (_, new, _) in zip(seconds[FILES], found, strict=True)]
+        shares = [100 * read / whole for (_, whole, *_), (*_, read) in zip(found, reading, strict=True)]
+        change, whole, part = (statistics.median(column) for column in list(zip(*found, strict=True))[:3])
+        ratios = [old[1] / new[1] for old, new in zip(seconds[FILES], found, strict=True)]
+        parts = [old[1] / new[2] for old, new in zip(seconds[FILES], found, strict=True)]
         rows.append(
             {
                 "way": way,
                 "begin s": begin[way],
                 "change s": change,
                 "probe s": whole,
+                "part s": part,
                 "reading %": statistics.median(shares),
                 "files ÷ this": statistics.median(ratios),
+                "files ÷ part": statistics.median(parts),
             }
         )
     return rows
 
 
-def timed(model: Resident, way: str, probe: Mapping[str, str]) -> tuple[float, float, float]:
-    """Seconds of the change, of the whole probe, and of reading the text once more."""
+def timed(model: Resident, way: str, probe: Mapping[str, str]) -> tuple[float, float, float, float]:
+    """Seconds of the change, of the whole probe, of one of a quarter of the text, and of reading all once more."""
     start = time.perf_counter()
     model.change(probe)
     changed = time.perf_counter()
@@ -139,9 +144,14 @@ def timed(model: Resident, way: str, probe: Mapping[str, str]) -> tuple[float, f
     else:
         model.measure()
     done = time.perf_counter()
+    model.change({})
+    again = time.perf_counter()
+    model.change(probe)
+    model.measure(Part(every=4))
+    parted = time.perf_counter()
     if way != FILES:
         model.score()
-    return changed - start, done - start, time.perf_counter() - done
+    return changed - start, done - start, parted - again, time.perf_counter() - parted
 
 
 if __name__ == "__main__":

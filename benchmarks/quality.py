@@ -15,10 +15,14 @@ code.calib.txt and prose.calib.txt, which probes read, code.val.txt and prose.va
 
 Four ways of knowing what to spend bytes on:
 
-    probes    losses measured, alphas from 30 probes           quantrecipe fit --imatrix … --text …
-    roles     losses measured, alphas from a probe a role      quantrecipe fit --imatrix … --text … --probes 8
+    fit       15 passes of probes, 16 mixes tried              quantrecipe fit --imatrix … --text …
+    roles     alphas from a pass a role, no mix tried          quantrecipe fit --imatrix … --text … --probes 8
     prior     losses measured, alphas of the prior             quantrecipe fit --imatrix …
     headers   nothing measured: the prior, and typical losses  quantrecipe fit --imatrix … --prior
+
+Another, which isn't among those of a plain call: the estimate alone, from 30 passes of probes
+
+    probes    losses measured, alphas from 30 passes           quantrecipe fit … --probes 30 --evaluations 0
 
 And one in which the mix is made, and fitted, with the encoder `feedback`; the presets beside it stay plain:
 
@@ -27,8 +31,8 @@ And one in which the mix is made, and fitted, with the encoder `feedback`; the p
     python benchmarks/quality.py FOLDER --ways feedback --statistics GRAMS --kinds code
 
 GRAMS (of a FOLDER: GRAMS/NAME) has the Gram matrices of the model (`quantrecipe imatrix compute --gram`). --kinds takes
-one kind of text alone for all of importance, probes and judging. With --evaluations N, fit tries up to N mixes on the
-texts of the probes.
+one kind of text alone for all of importance, probes and judging. With --evaluations N, every way that has measured
+tries up to N mixes on the texts of the probes; 0: none does.
 
 Whatever was measured is kept in --work: a run that was stopped goes on where it was, and one with more mixes or ways
 measures only these. Needs llama-cpp-python.
@@ -112,11 +116,13 @@ MIXES = (
 OLDER = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
 """They lose more at their size than others; means are given without them, too."""
 
-WAYS = ("probes", "roles", "prior", "headers", "feedback")
+WAYS = ("fit", "roles", "prior", "headers", "probes", "feedback")
+DEFAULT_WAYS = WAYS[:4]
 KINDS = ("code", "prose")
-PROBES = 30
+PROBES, FIT_PROBES, EVALUATIONS = 30, 15, 16
+"""Passes of the way `probes`; and of `fit`, with the mixes that it tries: together they take no longer."""
 TOKENS = 16384
-"""That each probe reads."""
+"""That a pass reads."""
 
 CONSOLE = Console(stderr=True)
 
@@ -134,7 +140,7 @@ class Bench:
     validation: Mapping[str, Path]
     matrices: tuple[Path, ...] = ()
     grams: Path | None = None
-    evaluations: int = 0
+    evaluations: int | None = None
 
     @cached_property
     def registry(self) -> Any:
@@ -196,7 +202,7 @@ class Bench:
         if way == "headers":
             return None
         roles = len({tensor.role for tensor in self.model.tensors if len(tensor.shape) > 1})
-        probes = {"probes": PROBES, "roles": roles, "prior": 0, "feedback": PROBES}[way]
+        probes = {"fit": FIT_PROBES, "probes": PROBES, "roles": roles, "prior": 0, "feedback": PROBES}[way]
         encoding = None
         if way == "feedback":
             assert self.statistics is not None
@@ -231,12 +237,15 @@ class Bench:
             sensitivity=sensitivity,
             statistics=self.statistics if way == "feedback" else None,
         )
-        if self.evaluations and sensitivity is not None:
+        evaluations = self.evaluations
+        if evaluations is None:
+            evaluations = EVALUATIONS if way == "fit" else 0
+        if evaluations and sensitivity is not None:
             found = measured_choice(
                 found,
                 Subject(model=self.model, registry=self.registry, importance=self.importance),
                 Passes(texts=self.texts, tokens=TOKENS, threads=self.threads),
-                Effort(evaluations=self.evaluations),
+                Effort(evaluations=evaluations),
                 sensitivity=sensitivity,
                 out=self.work / "evaluations.jsonl",
                 work=self.work,
@@ -389,10 +398,12 @@ def main() -> None:
         "--models", nargs="+", metavar="NAME", help="folders in FOLDER; all with a NAME-extra"
     )
     parser.add_argument("--mixes", nargs="+", choices=MIXES, default=list(MIXES))
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS[:-1]))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(DEFAULT_WAYS))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of texts in FOLDER")
     parser.add_argument(
-        "--evaluations", type=int, default=0, help="mixes that fit tries on the calibration texts"
+        "--evaluations",
+        type=int,
+        help=f"mixes that every way tries on the calibration texts; default {EVALUATIONS} for fit, none for others",
     )
     parser.add_argument("--statistics", type=Path, metavar="GRAMS", help="for --ways feedback")
     parser.add_argument(
@@ -423,9 +434,8 @@ def main() -> None:
         results.append(model)
         for row in rows(bench, args.mixes, args.ways):
             model["rows"].append(row)
-            text = json.dumps(
-                {"probes": PROBES, "tokens": TOKENS, "older": OLDER, "models": results}, indent=1
-            )
+            said = {"probes": FIT_PROBES, "evaluations": EVALUATIONS, "tokens": TOKENS, "older": OLDER}
+            text = json.dumps(said | {"models": results}, indent=1)
             if args.json:  # after each mix: what is known can be looked at while the rest is measured
                 part = args.json.with_suffix(".part")
                 part.write_text(text + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ PAGE = ROOT / "docs/quality.md"
 PICTURE = ROOT / "docs/images/quality.svg"
 
 WAYS = {
-    "probes": ("30 probes", "#1f5fa8"),
+    "fit": ("`fit --text`", "#1f5fa8"),
     "roles": ("a probe a role", "#4c9f70"),
     "prior": ("prior, losses measured", "#c98a1b"),
     "headers": ("prior alone", "#a04a6f"),
@@ -59,8 +59,8 @@ seen. Both mixes are made with the same importance matrix. `python benchmarks/qu
 
 | way | losses of types | how much tensors matter | options of `fit` |
 |---|---|---|---|
-| **{probes}** | measured | {n} passes over {tokens:,} tokens of calibration text | `--imatrix … --text …` |
-| **{roles}** | measured | one pass for each role | `--imatrix … --text … --probes 8` |
+| **{fit}** | measured | {n} passes over {tokens:,} tokens; {tried} mixes are tried | `--imatrix … --text …` |
+| **{roles}** | measured | a pass for each role | `--imatrix … --text … --probes 8 --evaluations 0` |
 | **{prior}** | measured | typical values for role and depth | `--imatrix …` |
 | **{headers}** | typical values for the type | typical values for role and depth | `--imatrix … --prior` |
 
@@ -68,15 +68,6 @@ These figures have limits. The models are small, and llama.cpp's presets were ma
 models are among the 21 from which the prior was made. Probes read calibration text only. How much the part of an error
 along the weights counts was also decided with calibration text only. The margin by which a mix must be expected to beat
 a preset was set after the first results of tiny-code, and before small-code was evaluated.
-
-They are of the estimate alone, as `fit --evaluations 0` has it now: `fit --text` also
-[tries mixes](budgets.md#the-choice-is-measured) since.
-And they are older than two changes. Where alphas are the prior's, tensors exchange bits only where that is worth it
-[beyond doubt](budgets.md#where-nothing-was-measured), and errors in the head and the embeddings are counted in
-[another way](sensitivity.md#what-it-measures). On tiny-code at the bytes
-of Q2_K, IQ3_XXS, IQ3_M, Q3_K_M, IQ4_XS, Q4_K_M, Q5_K_S and Q6_K, with 10 chunks of each text, the prior with measured
-losses now changes the mean KLD by -57, -30, -21, -16, 0, -32, 0 and 0 %, and the prior alone by -53, -23, -15, -25, 0,
--25, 0 and 0 % (`--chunks 10 --ways prior headers`): as much on average, and Q6_K stays as it is.
 """
 
 
@@ -90,7 +81,11 @@ def main() -> None:
     picture = PICTURE if args.output is None else page.with_suffix(".svg")
     labels = {way: label for way, (label, _) in WAYS.items()}
     if args.output is None:
-        lines = [INTRO.format(n=results[0]["probes"], tokens=results[0]["tokens"], **labels)]
+        lines = [
+            INTRO.format(
+                n=results[0]["probes"], tried=results[0]["evaluations"], tokens=results[0]["tokens"], **labels
+            )
+        ]
     else:
         lines = [
             "# Fitted mixes beside presets of the same bytes",

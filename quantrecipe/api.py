@@ -518,7 +518,8 @@ It runs where the model is open, in another process: a function at the top level
 class Effect:
     """How far the model's output moved: mean KL divergence per token from that of the base, in nats.
 
-    standard_error: of the mean, from the spread over tokens; what the base's own rounding may do is in it, too
+    standard_error: of the mean, from the spread over chunks of the text; what the base's own rounding may do is in it,
+                    too
     """
 
     kld: float
@@ -535,12 +536,14 @@ class Study:
     prior:    alpha of each tensor as the prior has it, for where nothing better is known
     doubt:    how sure that is: the standard deviation of the logarithm of alpha
     file:     results of others, if the user gave some
-    probes:   how often `evaluate` and `swap` may be called, together
+    probes:   how often `evaluate` and `swap` may be called, together; `evaluate_part` counts as its share of that
     evaluate: what the output of the real engine does when these tensors (name → type) are rounded and all others
               are left at the base, which is nearly exact; None where there is no engine or no text. What was
               evaluated before comes back at once, and counts as a probe all the same
     swap:     the same, when these tensors (name → Change) have other weights; None where `evaluate` is. What it takes
               in memory doesn't grow with the tensors
+    parts:    into how many parts the text is divided, each of which is spread over all of it
+    evaluate_part: as `evaluate`, on the part of the text that has this number, from 0; None where `evaluate` is
     look:     what a Reduce makes of the inputs of each of these matrices, while the base reads the text: float64
               arrays by tensor name, summed over all tokens; (experts, …) of tensors that hold experts. What the engine
               doesn't use for text is left out. No probe, though it takes a pass. None where `evaluate` is;
@@ -557,6 +560,8 @@ class Study:
     probes: int = 0
     evaluate: Callable[[Mapping[str, str]], Effect] | None = None
     swap: Callable[[Mapping[str, Change]], Effect] | None = None
+    parts: int = 1
+    evaluate_part: Callable[[Mapping[str, str], int], Effect] | None = None
     look: Callable[[Reduce, Sequence[str]], Mapping[str, DoubleArray]] | None = None
     progress: Callable[[str, float], None] = lambda what, share: None
 

@@ -72,6 +72,14 @@ class Losses:
         known = self._known.get(name)
         return 0.0 if known is None or known.alpha_source != PRIOR else self._usual[name].beside
 
+    def miss(self, name: str, spec: FormatSpec | None) -> float:
+        """How far D of the format may be off, relative, where it was predicted; 0 where it was measured."""
+        known = self._known.get(name)
+        if known is None or spec is None or spec.name not in known.predicted:
+            return 0.0
+        loss = known.losses[spec.name]
+        return loss.standard_error / loss.error if loss.error > 0 else 0.0
+
 
 def _beyond_typical(tensor: TensorSensitivity) -> float:
     """How much more this tensor loses than a typical one, in the types in which it was measured."""

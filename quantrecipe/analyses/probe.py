@@ -22,7 +22,7 @@ class Probe(ModelAnalysis):
     """Probes roles and runs of layers, each chosen by what the ones before it have left uncertain."""
 
     name: ClassVar[str] = "probe"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     summary: ClassVar[str] = "what rounding does to the output of the real engine; needs a text"
 
     def weigh(self, study: Study) -> Mapping[str, float]:
@@ -45,5 +45,9 @@ class Probe(ModelAnalysis):
             raise SensitivityError(
                 "no tensor was measured in a type that a probe could give it", "measure Q3_K and Q4_K, too"
             )
-        found = Probing(replace(study, tensors=tensors), study.evaluate).run()
+        whole, part = study.evaluate, study.evaluate_part
+        found = Probing(
+            replace(study, tensors=tensors, parts=1 if part is None else study.parts),
+            (lambda types, number: whole(types)) if part is None or study.parts == 1 else part,
+        ).run()
         return {tensor.name: float(alpha) for tensor, alpha in zip(tensors, found.alpha, strict=True)}

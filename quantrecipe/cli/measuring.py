@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_PROBES", "DEFAULT_TOKENS", "measured"]
 
-DEFAULT_PROBES = 30
-"""Passes over the text, at most. There are more tensors than that: `measure` chooses what they are spent on."""
+DEFAULT_PROBES = 15
+"""Passes over the text, at most: four probes each. benchmarks/sensitivity.py: more tell little more."""
 DEFAULT_TOKENS = 16384
-"""Tokens of the text that each probe reads: 32 chunks of 512."""
+"""Tokens of the text that a pass reads: 32 chunks of 512."""
 
 # Tensors that a warning names; it is about many or about few.
 _MOST_NAMES = 2

@@ -60,6 +60,7 @@ class Settings:
     tail: float
     noise_chunks: int
     key: str
+    spread: bool = False
 
 
 def run_reference(
@@ -70,7 +71,7 @@ def run_reference(
     tell: after every chunk, chunks done and chunks in all
     """
     n_ctx, tail = settings.n_ctx, settings.tail
-    parts = [cut(engine, text, n_ctx, settings.chunks) for text in texts]
+    parts = [cut(engine, text, n_ctx, settings.chunks, spread=settings.spread) for text in texts]
     tokens = np.concatenate([part.tokens for part in parts])
     firsts = np.cumsum([0, *(part.blocks[-1] + 1 for part in parts)])
     reference = Reference(
@@ -128,20 +129,20 @@ def run_reference(
         write_reference(reference, records(), lambda: _noise(apart))
 
 
-def run_model(engine: LanguageModel, path: Path, every: int = 1, *, tell: Tell) -> Positions:
+def run_model(engine: LanguageModel, path: Path, every: int = 1, first: int = 0, *, tell: Tell) -> Positions:
     """Every position of a model that counts. EvaluationError where its vocabulary isn't the reference's.
 
     path:  of the reference
-    every: 1 for all of its chunks, n for each n-th, of which the first is one
+    every: 1 for all of its chunks, n for each n-th from `first` on
     tell:  after every chunk, chunks done and chunks in all
     """
     reference = read_reference(path)
     require_vocabulary(engine, reference.n_vocab, reference.vocabulary, reference.tokens)
     found: list[Positions] = []
-    numbers = range(0, reference.chunks, every)
+    numbers = range(first, reference.chunks, every)
     with ThreadPoolExecutor(engine.threads) as pool:
-        some = _parts(engine.logits(reference.tokens[::every]), reference)
-        for (place, part, logits), kept in zip(some, reference.records(every), strict=True):
+        some = _parts(engine.logits(reference.tokens[first::every]), reference)
+        for (place, part, logits), kept in zip(some, reference.records(every, first), strict=True):
             found += _compared(
                 pool, *_counted(reference, numbers[place], part, _finite(logits, engine)), kept
             )
@@ -194,8 +195,11 @@ class Cut:
     counted: NDArray[np.bool_]
 
 
-def cut(engine: LanguageModel, text: Text, n_ctx: int, most: int | None) -> Cut:
-    """Cut a text into chunks, and leave out those in which nothing counts. EvaluationError where none is left."""
+def cut(engine: LanguageModel, text: Text, n_ctx: int, most: int | None, *, spread: bool = False) -> Cut:
+    """Cut a text into chunks, and leave out those in which nothing counts. EvaluationError where none is left.
+
+    most: the first so many chunks; with `spread` so many of all, at even distances
+    """
     tokens = engine.tokenize(text.data, special=text.special)
     count = len(tokens) // n_ctx
     if count < 1:
@@ -212,7 +216,10 @@ def cut(engine: LanguageModel, text: Text, n_ctx: int, most: int | None) -> Cut:
             counted = _within(starts[:, n_ctx - scored :], text.answers)
         if len(text.documents) >= FEWEST_DOCUMENTS:  # fewer say nothing of how documents differ
             blocks = np.searchsorted(text.documents, starts[:, n_ctx - scored], side="right").astype(np.int32)
-    kept = np.flatnonzero(counted.any(axis=1))[:most]
+    kept = np.flatnonzero(counted.any(axis=1))
+    if spread and most is not None and most < len(kept):
+        kept = kept[np.arange(most) * len(kept) // most]
+    kept = kept[:most]
     if not len(kept):
         what = f"{text.name} has no answer in the second half of any of its {count:,} chunks"
         raise EvaluationError(what, "use a longer text, or a smaller context")

@@ -163,13 +163,13 @@ class Reference:
         step = self.scored if self.version < 3 else _RECORD
         return tuple(slice(start, min(start + step, self.scored)) for start in range(0, self.scored, step))
 
-    def records(self, every: int = 1) -> Iterator[CompactRows]:
-        """Read the records: the positions that count. every: 1 for all chunks, n for each n-th, the first included"""
+    def records(self, every: int = 1, first: int = 0) -> Iterator[CompactRows]:
+        """Read the records: the positions that count. every: 1 for all chunks, n for each n-th from `first` on"""
         counts = [int(counted[part].sum()) for counted in self.mask for part in self.parts]
         with self.path.open("rb") as file:
             for number, offset in enumerate(self._offsets):
                 chunk = number // len(self.parts)
-                if chunk % every:
+                if chunk < first or (chunk - first) % every:
                     continue
                 file.seek(offset)
                 data = file.read(_LENGTH.unpack(file.read(_LENGTH.size))[0])

@@ -61,6 +61,7 @@ def make_reference(
     chunks: int | None = None,
     tail: float = DEFAULT_TAIL,
     noise_chunks: int = 0,
+    spread: bool = False,
     key: str | None = None,
     progress: Progress | None = None,
     **running: Unpack[RunOptions],
@@ -68,9 +69,10 @@ def make_reference(
     """Run an unquantized GGUF over texts and write what it says to `out`, compactly.
 
     model:        its path, or a session in which it is open
-    chunks:       the most of each text; None for all that it has
+    chunks:       the most of each text, from its beginning; None for all that it has
     tail:         probability per position whose tokens aren't told apart; see `compact`
     noise_chunks: chunks that are run a second time, with other batches, for `Reference.noise`
+    spread:       take them at even distances from all of the text instead
     key:          what to say of where it comes from; None for `reference_key`
     progress:     told after every chunk
     EvaluationError where llama.cpp, the model or a text isn't fit for it; OutputError where `out` can't be written.
@@ -79,8 +81,12 @@ def make_reference(
     _check(texts, n_ctx, chunks, tail)
     path = model.path if isinstance(model, Session) else existing_gguf(model)
     if key is None:
-        key = reference_key([path], texts, n_ctx=n_ctx, chunks=chunks, tail=tail, noise_chunks=noise_chunks)
-    settings = Settings(n_ctx=n_ctx, chunks=chunks, tail=tail, noise_chunks=noise_chunks, key=key)
+        key = reference_key(
+            [path], texts, n_ctx=n_ctx, chunks=chunks, tail=tail, noise_chunks=noise_chunks, spread=spread
+        )
+    settings = Settings(
+        n_ctx=n_ctx, chunks=chunks, tail=tail, noise_chunks=noise_chunks, key=key, spread=spread
+    )
     with opened(model, **running) as session:
         session.call(run_reference, texts, Path(out), settings, hear=_heard(progress))
     return read_reference(out)
@@ -91,6 +97,7 @@ def score(
     reference: Reference,
     *,
     every: int = 1,
+    first: int = 0,
     progress: Progress | None = None,
     **running: Unpack[RunOptions],
 ) -> Positions:
@@ -98,10 +105,10 @@ def score(
 
     `reference.split` tells the texts apart.
 
-    every: 1 for all chunks, n for each n-th, of which the first is one
+    every: 1 for all chunks, n for each n-th from `first` on
     """
     with opened(file, **running) as session:
-        return session.call(run_model, reference.path, every, hear=_heard(progress))
+        return session.call(run_model, reference.path, every, first, hear=_heard(progress))
 
 
 def evaluate(
@@ -119,10 +126,13 @@ def reference_key(
     chunks: int | None,
     tail: float = DEFAULT_TAIL,
     noise_chunks: int = 0,
+    spread: bool = False,
 ) -> str:
     """Make a digest of everything that a reference depends on. `model`: all its files; of a GGUF, the (first) file."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(f"2 {n_ctx} {chunks} {tail} {noise_chunks} {model_key(model)}".encode())
+    if spread:
+        digest.update(b"spread")
     for text in texts:
         digest.update(f"{text.name} {text.digest}".encode())
     return digest.hexdigest()

@@ -37,7 +37,8 @@ a mixture of experts were (the head 1.9 times, layers 0.08 to 0.5 times): mixes 
 72 % more than the preset without doubt, and none lost more with it. More than 1 costs gains, and changes nothing else.
 """
 TYPES = 0.1
-"""By how much the effects of types differ that have the same D: docs/sensitivity.md."""
+"""By how much the effects of types differ that have the same D: docs/sensitivity.md. What a predicted D may be off by
+comes on top."""
 
 
 def doubtful(losses: Losses, model: Model) -> bool:
@@ -108,7 +109,8 @@ class _Steps:
             return 0.0
         doubt = self._losses.doubt(name)
         old, new = (0.0 if it is None else self._losses.of(name, it) for it in (own, spec))
-        beyond = TYPES * min(old, new) if doubt > 0 else 0.0
+        missed = math.hypot(*(self._losses.miss(name, it) for it in (own, spec)))
+        beyond = math.hypot(TYPES, missed) * min(old, new) if doubt > 0 else 0.0
         return (new - old) * math.exp(SURE * doubt if new > old else -SURE * doubt) + beyond
 
 

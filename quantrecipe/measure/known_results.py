@@ -24,7 +24,10 @@ class Known:
         """Add the losses of a file, if they were measured in the same way."""
         if (old.provenance.analysis, old.provenance.sampling) == (key["analysis"], key["sampling"]):
             for tensor in old.tensors.values():
-                self._add(tensor)
+                measured = {
+                    name: loss for name, loss in tensor.losses.items() if name not in tensor.predicted
+                }
+                self._add(replace(tensor, losses=measured, predicted=(), check=0.0))
 
     def add_probes(self, old: Sensitivity) -> None:
         """Add the probes of a file; their keys say what they depend on."""

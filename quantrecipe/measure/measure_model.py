@@ -16,8 +16,8 @@ from quantrecipe.importance.matrix import Importance
 from quantrecipe.measure.journal import Journal
 from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.measurement import Measurement, Subject, scope_of
+from quantrecipe.measure.predicted import measure_scope
 from quantrecipe.measure.progress import Progress, Silent
-from quantrecipe.measure.tensors import measure_tensors
 from quantrecipe.measure.weigh import weighed
 from quantrecipe.model.model import Model
 from quantrecipe.plan.importance import require_matrix_of
@@ -71,7 +71,7 @@ def measure(
         ):  # losses are known by the tensor's content, so a file of another model does no harm here
             known.add_losses(old, what.key)
         progress.stage("losses")
-        measured = measure_tensors(subject, scope, what, known, journal, progress)
+        measured = measure_scope(subject, scope, what, known, journal, progress)
         if old is not None and not _is_of(old, measured):
             if not force:
                 raise _another_model(old, model, out)

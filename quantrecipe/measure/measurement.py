@@ -41,6 +41,7 @@ class Measurement:
     sample:   weights of each tensor; None for all rows
     probes:   at most
     passes:   how the model is run; None where it isn't
+    predict:  most losses from a few of each tensor, where all types of a few layers are measured: see `predicted`
     encoding: the encoder that makes the bytes, with what it knows of inputs; None for each format by itself
     work:     folder for temporary files
     """
@@ -51,6 +52,7 @@ class Measurement:
     file: Path | None = None
     sample: int | None = DEFAULT_SAMPLE
     probes: int = 0
+    predict: bool = True
     passes: Passes | None = None
     encoding: Encoding | None = None
     work: Path = Path()

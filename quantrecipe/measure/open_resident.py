@@ -24,7 +24,7 @@ from quantrecipe.engine import Engine, Session, engine_facts, find_engine
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import Positions, make_reference, score
 from quantrecipe.measure.in_session import Held, inputs_of, put, used_of, write_part
-from quantrecipe.measure.passes import choose_type, own_type
+from quantrecipe.measure.passes import WHOLE, Part, choose_type, own_type
 from quantrecipe.measure.resident import Resident, Setting, Wish
 from quantrecipe.memory.machine import detect_machine
 from quantrecipe.model.model import Model
@@ -50,6 +50,7 @@ def open_resident(setting: Setting, names: Iterable[str], stack: ExitStack) -> R
     """
     passes = setting.passes
     facts = engine_facts(find_engine(passes.engine))
+    names = list(names)
     why = facts.sealed
     if not why:
         disk = shutil.disk_usage(setting.folder).free
@@ -63,7 +64,7 @@ def open_resident(setting: Setting, names: Iterable[str], stack: ExitStack) -> R
             except EvaluationError as error:
                 why = str(error)
             else:
-                resident = ResidentInSession(setting, held, chosen, exchange)
+                resident = ResidentInSession(setting, held, chosen, exchange, exchange.usable(names))
                 stack.push(opened.pop_all())
                 return resident
         if not own:
@@ -71,7 +72,7 @@ def open_resident(setting: Setting, names: Iterable[str], stack: ExitStack) -> R
     chosen = passes.resident or "Q8_0"
     setting.progress.note(f"each probe writes and loads a file, which takes longer: {why}")
     setting.progress.stage(f"probes in {chosen}, in files")
-    return ResidentInFile(setting, made_in(setting, chosen), chosen, stack)
+    return ResidentInFile(setting, made_in(setting, chosen), chosen, stack, names)
 
 
 def _exchange(
@@ -169,8 +170,10 @@ class IntoSession:
 class ResidentInSession(Resident):
     """One process keeps the model open. What it takes is the model itself, and a few MiB for each thread of ours."""
 
-    def __init__(self, setting: Setting, held: Model, type_: str, exchange: Exchange) -> None:
-        super().__init__(setting, held, type_)
+    def __init__(
+        self, setting: Setting, held: Model, type_: str, exchange: Exchange, together: Iterable[str] = ()
+    ) -> None:
+        super().__init__(setting, held, type_, together)
         self._exchanged = exchange
         setting.progress.say("what it says of the text")
         self._reference = make_reference(
@@ -179,12 +182,19 @@ class ResidentInSession(Resident):
             setting.folder / "resident.reference",
             n_ctx=setting.passes.n_ctx,
             chunks=setting.passes.chunks,
+            spread=True,
             progress=self._part_done,
         )
         self._itself = self.score()
 
-    def score(self, *, every: int = 1) -> Positions:
-        return score(self._exchanged.session, self._reference, every=every, progress=self._part_done)
+    def score(self, part: Part = WHOLE) -> Positions:
+        return score(
+            self._exchanged.session,
+            self._reference,
+            every=part.every,
+            first=part.first,
+            progress=self._part_done,
+        )
 
     def _heeded(self, wishes: Mapping[str, Wish]) -> Mapping[str, Wish]:
         used = set(self._exchanged.usable(wishes))
@@ -210,8 +220,10 @@ class ResidentInSession(Resident):
 class ResidentInFile(Resident):
     """A file that is written over in place, and loaded anew for each probe."""
 
-    def __init__(self, setting: Setting, held: Model, type_: str, stack: ExitStack) -> None:
-        super().__init__(setting, held, type_)
+    def __init__(
+        self, setting: Setting, held: Model, type_: str, stack: ExitStack, together: Iterable[str] = ()
+    ) -> None:
+        super().__init__(setting, held, type_, together)
         passes = setting.passes
         setting.progress.say("what it says of the text")
         self._reference = make_reference(
@@ -220,6 +232,7 @@ class ResidentInFile(Resident):
             setting.folder / "file.reference",
             n_ctx=passes.n_ctx,
             chunks=passes.chunks,
+            spread=True,
             threads=passes.threads,
             gpu_layers=passes.gpu_layers,
             engine=passes.engine,
@@ -229,12 +242,13 @@ class ResidentInFile(Resident):
         stack.callback(self._file.close)
         self._itself = self.score()
 
-    def score(self, *, every: int = 1) -> Positions:
+    def score(self, part: Part = WHOLE) -> Positions:
         passes = self._setting.passes
         return score(
             self._held.path,
             self._reference,
-            every=every,
+            every=part.every,
+            first=part.first,
             threads=passes.threads,
             gpu_layers=passes.gpu_layers,
             engine=passes.engine,

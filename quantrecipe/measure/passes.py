@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from quantrecipe.engine import Engine, EngineFacts
 from quantrecipe.evaluate import Text
 from quantrecipe.memory.machine import Machine
 from quantrecipe.model.model import Model
 
-__all__ = ["RESIDENT_TYPES", "Passes", "choose_type", "own_type"]
+T = TypeVar("T")
+
+__all__ = ["PARTS", "RESIDENT_TYPES", "WHOLE", "Part", "Passes", "choose_type", "own_type"]
 
 RESIDENT_TYPES = ("F32", "F16", "BF16", "Q8_0")
 """Types that the model may have in memory, the most exact first."""
+
+PARTS = 4
+"""Parts of the text that probes may read by themselves."""
+_CHUNKS = 4
+"""Of a part, at least: their spread says how sure a probe is."""
 
 _BYTES = {"F32": 4, "F16": 2, "BF16": 2}  # of a weight
 _SHARE = 0.5
@@ -21,10 +30,26 @@ _SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Chunks of a text that are at even distances: each n-th, from one on."""
+
+    every: int = 1
+    first: int = 0
+
+    def of(self, values: Sequence[T]) -> Sequence[T]:
+        """Those of the chunks. values: of each chunk"""
+        return values[self.first :: self.every]
+
+
+WHOLE = Part()
+"""All chunks."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Passes:
     """How a model is run for a probe.
 
-    texts:    that it reads, the same amount of each
+    texts:    that it reads, the same amount of each, in chunks that are spread over it
     tokens:   of all of them, at most
     n_ctx:    tokens in a chunk
     engine:   what runs it; None for what the environment names, or llama-cpp-python
@@ -43,6 +68,15 @@ class Passes:
     def chunks(self) -> int:
         """How many chunks of each text are read, if it has as many."""
         return max(1, self.tokens // (self.n_ctx * len(self.texts)))
+
+    @property
+    def parts(self) -> int:
+        """How many parts the text has that are long enough for a probe."""
+        return max(1, min(PARTS, self.chunks * len(self.texts) // _CHUNKS))
+
+    def part(self, number: int) -> Part:
+        """The part of this number; there are no more than `parts`, so the next is the first one again."""
+        return Part(every=self.parts, first=number % self.parts)
 
 
 def choose_type(model: Model, passes: Passes, facts: EngineFacts, machine: Machine, disk: int) -> str:

@@ -26,7 +26,7 @@ from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.measure.encoded import Encoding
 from quantrecipe.measure.mixed import Mixed, mixed
 from quantrecipe.measure.open_resident import open_resident
-from quantrecipe.measure.passes import RESIDENT_TYPES, Passes
+from quantrecipe.measure.passes import RESIDENT_TYPES, WHOLE, Part, Passes
 from quantrecipe.measure.progress import Progress
 from quantrecipe.measure.resident import Moved, Resident, Setting, Wish, wishes_of
 from quantrecipe.model.model import Model
@@ -47,7 +47,7 @@ __all__ = ["BASE_RECIPE", "Prober", "describe"]
 BASE_RECIPE = "pure/Q8_0"
 """Whose default is about the matrices that can be probed."""
 
-_VERSION = 2
+_VERSION = 3
 """Of the way in which probes are made; part of what they are known by."""
 
 
@@ -96,14 +96,23 @@ class Prober:
 
     def evaluate(self, types: Mapping[str, str]) -> Effect:
         """What these tensors' rounding to these types does to the output."""
+        return self._evaluated(types, WHOLE)
+
+    def evaluate_part(self, types: Mapping[str, str], number: int) -> Effect:
+        """The same on the part of the text that has this number."""
+        return self._evaluated(types, self._passes.part(number))
+
+    def _evaluated(self, types: Mapping[str, str], part: Part) -> Effect:
         wishes = types if self._encoding is None else self._planned(types, self._encoding)
         asked = self._rounding(types) if self._encoding is None else _encodings(wishes)
+        if part != WHOLE:
+            asked = [["part", part.every, part.first], *asked]
         probed = self._earlier(asked)
         if probed is None:
             what = describe(types)
             self._progress.say(what)
             self._resident.change(wishes)
-            probed = self._new(asked, what, self._resident.measure())
+            probed = self._new(asked, what, self._resident.measure(part), part)
         return self._used(probed)
 
     def swap(self, changes: Mapping[str, Change]) -> Effect:
@@ -113,6 +122,11 @@ class Prober:
         asked = _changing(self._resident.change(changes))
         probed = self._earlier(asked) or self._new(asked, what, self._resident.measure())
         return self._used(probed)
+
+    @property
+    def parts(self) -> int:
+        """How many parts of the text there are for `evaluate_part`."""
+        return self._passes.parts
 
     def mix(self, plan: Plan | None, what: str) -> Mixed:
         """What the output does with all that a plan quantizes; None: when nothing is."""
@@ -165,7 +179,7 @@ class Prober:
         first = () if self._opened is None else (self._opened.type,)
         return (self._key(asked, resident) for resident in (*first, *RESIDENT_TYPES))
 
-    def _new(self, asked: Sequence[Any], what: str, moved: Moved) -> Probed:
+    def _new(self, asked: Sequence[Any], what: str, moved: Moved, part: Part = WHOLE) -> Probed:
         """What a probe found, as it is kept."""
         resident = self._resident.type
         probed = Probed(
@@ -175,6 +189,7 @@ class Prober:
             standard_error=rounded(moved.standard_error),
             resident=resident,
             floor=rounded(moved.floor),
+            part="" if part == WHOLE else f"{part.first + 1}/{part.every}",
         )
         self._known[probed.key] = probed
         self._save(probed)

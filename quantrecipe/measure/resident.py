@@ -5,16 +5,17 @@ changes all that it quantizes (`Planned`).
 
 What its type does to a probe, besides what is asked about, is measured beside each one as its **floor**: the
 divergence of the resident model from itself when the same tensors are only shaken, which is to change them by no more
-than their type's own rounding may (`rounding.shaken`). It is run on a sixteenth of the chunks. Mostly it isn't the
-weights that show in it: llama.cpp rounds the inputs of a matrix, too, to 8 bits where that is in Q8_0, and what changes
-in a layer has them rounded in another way in all layers behind it. Every probe has this in it, so that what is less
-can't be told from nothing.
+than their type's own rounding may (`rounding.shaken`). It is run on a sixteenth of the chunks. What shakes more tensors
+moves more, so the floor of whole roles is asked for first, and serves for all probes within them where it is small
+beside what they do. Mostly it isn't the weights that show in it: llama.cpp rounds the inputs of a matrix, too, to 8
+bits where that is in Q8_0, and what changes in a layer has them rounded in another way in all layers behind it. Every
+probe has this in it, so that what is less can't be told from nothing.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -26,9 +27,9 @@ from numpy.typing import NDArray
 from quantrecipe.api import Change, QuantFormat, Reduce
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import NonFiniteError, SensitivityError
-from quantrecipe.evaluate import Blocks, Positions, Reference, blocks_of, difference
+from quantrecipe.evaluate import Blocks, Positions, Reference, blocks_of
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.measure.passes import Passes
+from quantrecipe.measure.passes import WHOLE, Part, Passes
 from quantrecipe.measure.progress import Progress
 from quantrecipe.measure.rounding import Rounded, shaken
 from quantrecipe.model.model import Model
@@ -43,6 +44,7 @@ from quantrecipe.tensor import TensorInfo
 __all__ = ["Decoded", "Moved", "Planned", "Resident", "Setting", "Wish", "wishes_of"]
 
 _EVERY = 16  # of so many chunks, one is run for the floor
+_SMALL = 0.05  # of a divergence: a floor that needn't be known better
 
 Wish: TypeAlias = "str | Change | Planned"
 """What becomes of a tensor: the name of the type that it is rounded to, what changes its rows, or what a plan says."""
@@ -64,7 +66,7 @@ class Setting:
 class Moved:
     """How far the output moved, in nats.
 
-    standard_error: of the mean, from the spread over tokens; it is at least the floor
+    standard_error: of the mean, from the spread over chunks or documents; it is at least the floor
     floor:          how far it moves when the same tensors are only shaken
     """
 
@@ -97,21 +99,25 @@ class Resident(ABC):
     _reference: Reference
     _itself: Positions  # when nothing is changed
 
-    def __init__(self, setting: Setting, held: Model, type_: str) -> None:
-        """held: the GGUF that the engine has."""
+    def __init__(self, setting: Setting, held: Model, type_: str, together: Iterable[str] = ()) -> None:
+        """held: the GGUF that the engine has; together: tensors that may be shaken besides those that are changed."""
         self.type = type_
+        self._together = frozenset(together)
         self._setting, self._held = setting, held
         self._tensors = {tensor.name: tensor for tensor in setting.model.tensors}
         self._dtypes = {tensor.name: tensor.dtype for tensor in held.tensors}
         # What isn't as it was: tensor → what it is now, as `_state` says.
         self._now: dict[str, str] = {}
+        self._floors: dict[frozenset[str], float] = {}
 
-    def measure(self) -> Moved:
-        """Run the chunks as the model is now, and compare with what is said when nothing is changed."""
+    def measure(self, part: Part = WHOLE) -> Moved:
+        """Run these chunks as the model is now, and compare with what is said when nothing is changed."""
         if not self._now:
             return Moved(kld=0.0, standard_error=0.0)
-        kld, standard_error = difference(self.score(), self._itself)
-        floor = self._floor()
+        if part.first >= self._reference.chunks:
+            part = WHOLE  # the text is shorter than was asked for
+        kld, standard_error = self._difference(self.score(part), part)
+        floor = self._floor(kld)
         return Moved(kld=kld, standard_error=max(standard_error, floor), floor=floor)
 
     @property
@@ -199,9 +205,26 @@ class Resident(ABC):
         """Those wishes that can make a difference."""
         return wishes
 
-    def _floor(self) -> float:
-        """The divergence when what is changed is shaken instead; it is spoilt then."""
-        names = list(self._now)
+    def _difference(self, positions: Positions, part: Part) -> tuple[float, float]:
+        """How much further the output is from the reference than when nothing is changed; and the error of that."""
+        chunks = part.of(range(self._reference.chunks))
+        here = np.isin(self._reference.places[0], chunks)
+        moved = positions.divergence - self._itself.divergence[here]
+        return float(moved.mean()), _error(moved, self.blocks.block[here])
+
+    def _floor(self, kld: float) -> float:
+        """Of what is changed, which is spoilt then; of more than that, where that is small beside what it did."""
+        names = frozenset(self._now)
+        roles = {self._tensors[name].role for name in names}
+        whole = names | {name for name in self._together if self._tensors[name].role in roles}
+        for group in (whole, names):
+            floors = [floor for shaken_too, floor in self._floors.items() if group <= shaken_too]
+            if group not in self._floors and not any(floor <= _SMALL * kld for floor in floors):
+                self._floors[group] = self._shaken(sorted(group))
+        return min(floor for shaken_too, floor in self._floors.items() if names <= shaken_too)
+
+    def _shaken(self, names: Sequence[str]) -> float:
+        """The divergence when these tensors are shaken, which has to be all that was changed, or more."""
         self._now = dict.fromkeys(names, "")
         self._stream(
             [
@@ -209,12 +232,12 @@ class Resident(ABC):
                 for it in names
             ]
         )
-        moved, _ = difference(self.score(every=_EVERY), _every(self._itself, self._reference.scored, _EVERY))
-        return max(moved, 0.0)
+        some = Part(every=_EVERY)
+        return max(0.0, self._difference(self.score(some), some)[0])
 
     @abstractmethod
-    def score(self, *, every: int = 1) -> Positions:
-        """Run the model as it is now, over each n-th chunk."""
+    def score(self, part: Part = WHOLE) -> Positions:
+        """Run the model as it is now, over these chunks."""
 
     @abstractmethod
     def _sink(self, name: str) -> Sink:
@@ -296,7 +319,12 @@ class _Changed:
         self._sink.write(encoded.data, start * self._resident.spec.row_bytes(cols))
 
 
-def _every(positions: Positions, scored: int, every: int) -> Positions:
-    """The positions of each n-th chunk, as `run_model` has them."""
-    starts = range(0, len(positions), scored * every)
-    return Positions.join([positions[start : start + scored] for start in starts])
+def _error(values: NDArray[np.float64], block: NDArray[np.int64]) -> float:
+    """Standard error of the mean, blocks being drawn; of a single block, positions are."""
+    block = np.unique(block, return_inverse=True)[1]
+    if block[-1] == 0:
+        block = np.arange(len(values))
+    if len(values) < 2:
+        return 0.0
+    rest = np.bincount(block, weights=values - values.mean())
+    return float(np.sqrt(rest @ rest * len(rest) / (len(rest) - 1)) / len(values))

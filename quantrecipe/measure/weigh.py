@@ -76,6 +76,8 @@ def weighed(
             probes=what.probes,
             evaluate=None if prober is None else prober.evaluate,
             swap=None if prober is None else prober.swap,
+            parts=1 if what.passes is None else what.passes.parts,
+            evaluate_part=None if prober is None else prober.evaluate_part,
             look=None if prober is None else prober.look,
             progress=lambda text, share: progress.total(share),
         )

@@ -27,7 +27,7 @@ from quantrecipe.sensitivity.sensitivity import (
     frozen,
     rounded,
 )
-from quantrecipe.typed import Natural, NotNegative, Positive, json_object, typed
+from quantrecipe.typed import Finite, Natural, NotNegative, Positive, json_object, typed
 from quantrecipe.whole_file import whole_file
 
 __all__ = [
@@ -63,6 +63,8 @@ class _Line(msgspec.Struct, kw_only=True):
     experts: tuple[NotNegative, ...] = ()
     expert_type: str = ""
     unseen: tuple[Natural, ...] = ()
+    predicted: tuple[str, ...] = ()
+    check: Finite = 0.0
 
 
 def write_sensitivity(sensitivity: Sensitivity, path: str | Path) -> None:
@@ -117,6 +119,8 @@ def line_of(tensor: TensorSensitivity) -> dict[str, Any]:
         line |= {"expert_type": tensor.expert_type, "experts": [rounded(d, 3) for d in tensor.experts]}
     if tensor.unseen:
         line["unseen"] = list(tensor.unseen)
+    if tensor.predicted:
+        line |= {"predicted": list(tensor.predicted), "check": tensor.check}
     return line
 
 
@@ -125,6 +129,8 @@ def line_of_probe(probe: Probed) -> dict[str, Any]:
     line: dict[str, Any] = {"key": probe.key, "what": probe.what, "kld": rounded(probe.kld)}
     line |= {"standard_error": rounded(probe.standard_error), "resident": probe.resident}
     line["floor"] = rounded(probe.floor)
+    if probe.part:
+        line["part"] = probe.part
     return line if probe.used else line | {"used": False}
 
 

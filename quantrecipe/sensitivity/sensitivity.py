@@ -33,7 +33,7 @@ class Loss:
     """What one tensor loses in one type.
 
     error:          D, the relative error
-    standard_error: of D, from sampling rows; 0 where every row was measured
+    standard_error: of D, from sampling rows, and of the prediction if it is one; 0 where every row was measured
     nbytes:         size of the tensor in this type
     version:        of the format that was measured; 0 where a table of typical errors stands in
     """
@@ -58,6 +58,8 @@ class TensorSensitivity:
     experts:      D of each expert in `expert_type`, the cheapest look at which of them are hard; empty for others
     expert_type:  the type of `experts`
     unseen:       experts that calibration never reached
+    predicted:    types of `losses` that weren't measured in this tensor, but follow from others
+    check:        how far the prediction of one that was measured was off, relative; 0 where nothing is predicted
     """
 
     name: str
@@ -71,6 +73,8 @@ class TensorSensitivity:
     experts: tuple[float, ...] = ()
     expert_type: str = ""
     unseen: tuple[int, ...] = ()
+    predicted: tuple[str, ...] = ()
+    check: float = 0.0
 
     def cost(self, type_: str) -> float | None:
         """What this type costs the tensor, alpha × D; None where the type wasn't measured."""
@@ -86,6 +90,7 @@ class Probed:
     what:     the tensors and types, as a person reads them: "attn_v, layers 0-3 → Q3_K"
     resident: the type of the model in memory, which all other tensors had: "F32", "BF16", "Q8_0"
     floor:    by how much rounding to that may have moved the divergence; the standard error is at least that
+    part:     of the text that it read: "2/4" is the second of four, spread over all of it; "" for the whole
     used:     False where alphas don't rest on it: it is kept, so that it needn't be made again
     """
 
@@ -95,6 +100,7 @@ class Probed:
     standard_error: NotNegative
     resident: str = ""
     floor: NotNegative = 0.0
+    part: str = ""
     used: bool = True
 
 

@@ -187,6 +187,7 @@ def _study(seed: int, probes: int) -> tuple[Study, list[Sequence[str]]]:
         doubt={tensor.name: 1.0 for tensor in tensors},
         probes=probes,
         evaluate=evaluate if probes else None,
+        evaluate_part=(lambda types, number: evaluate(types)) if probes else None,
         swap=swap if probes else None,
         look=look if probes else None,
     )

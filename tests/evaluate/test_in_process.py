@@ -120,6 +120,16 @@ def test_a_chunk_without_an_answer_isn_t_run() -> None:
     assert cut(engine(), text, N_CTX, 1).counted.sum() == 1
 
 
+def test_chunks_may_be_spread_over_the_text() -> None:
+    text = Text(name="t", data=b"".join(b" %d" % n for n in range(10 * N_CTX)), special=True)
+    model = cast(LanguageModel, Words())
+    every = cut(model, text, N_CTX, None)
+    assert len(every.tokens) == 10
+    for most, chunks in ((3, [0, 3, 6]), (10, list(range(10))), (99, list(range(10)))):
+        assert np.array_equal(cut(model, text, N_CTX, most, spread=True).tokens, every.tokens[chunks])
+    assert np.array_equal(cut(model, text, N_CTX, 3).tokens, every.tokens[:3])
+
+
 def test_where_no_answer_is_scored() -> None:
     text = Text(name="chat", data=b" w" * 159, special=True, answers=((4, 8),))
     with pytest.raises(

@@ -125,6 +125,8 @@ def test_a_file_of_the_first_version_is_read(reference: Reference) -> None:
     assert old == reference
     assert (old.version, old.noise, old.counted, old.blocks) == (1, None, None, None)
     assert old.positions == 3 * SCORED
+    assert [rows.cost.tolist() for rows in old.records(2, 1)] == [records(3)[1].cost.tolist()]
+    assert [rows.cost.tolist() for rows in old.records(2)] == [records(3)[n].cost.tolist() for n in (0, 2)]
     assert [rows.cost.tolist() for rows in old.records()] == [rows.cost.tolist() for rows in records(3)]
     assert is_reference(reference.path)
 

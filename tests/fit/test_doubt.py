@@ -111,6 +111,24 @@ def test_a_step_from_a_preset(plans: dict[str, Plan], tiny: Model, registry: Reg
     assert seen.cost(name, "Q6_K") == pytest.approx(better)
 
 
+def test_what_was_predicted_is_less_sure(plans: dict[str, Plan], tiny: Model, registry: Registry) -> None:
+    """A predicted D may be off by more than types of one D are; a measured one isn't asked."""
+    name, type_ = "blk.1.attn_q.weight", "Q3_K"
+    usual = estimate(tiny, registry)
+    its = usual.tensors[name]
+    unsure = replace(its.losses[type_], standard_error=0.3 * its.losses[type_].error)
+    costs = []
+    for predicted in ((), (type_,)):
+        tensor = replace(its, losses={**its.losses, type_: unsure}, predicted=predicted)
+        losses = Losses(tiny, registry, Sensitivity(tensors={**usual.tensors, name: tensor}), {})
+        costs.append(seen_from(plans["Q4_K_M"], losses, registry).cost(name, type_))
+    measured, guessed = costs
+    assert measured is not None
+    assert guessed is not None
+    loss = its.alpha * its.losses["Q4_K"].error  # the smaller one of the two
+    assert guessed - measured == pytest.approx((math.hypot(TYPES, 0.3) - TYPES) * loss)
+
+
 def test_the_preset_that_may_lose_least_beside_the_others(
     plans: dict[str, Plan], tiny: Model, registry: Registry
 ) -> None:

@@ -23,6 +23,7 @@ from quantrecipe.api import ModelAnalysis, Study
 from quantrecipe.engine import EngineFacts, engine_facts, find_engine
 from quantrecipe.evaluate import read_text
 from quantrecipe.measure import Measurement, Passes, measure, open_resident
+from quantrecipe.measure.passes import Part
 from quantrecipe.measure.progress import Silent
 from quantrecipe.measure.resident import Moved, Resident, Setting
 from quantrecipe.sensitivity import Sensitivity
@@ -66,11 +67,12 @@ def test_alphas_are_those_that_were_measured(found: Sensitivity) -> None:
 
 
 def test_probes_say_what_they_did(found: Sensitivity) -> None:
-    assert len(found.probes) == 12
+    assert len(found.probes) == 24  # two for each pass: of 8 chunks, a part has four
+    assert {probe.part for probe in found.probes} == {"1/2", "2/2"}
     assert {probe.what.split(",")[0].split(" →")[0] for probe in found.probes[:8]} == {
         *("token_embd", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
     }
-    assert all(probe.kld > 5 * probe.standard_error > 0 for probe in found.probes)
+    assert all(probe.kld > 3 * probe.standard_error > 0 for probe in found.probes)
     assert found.provenance.engine.startswith("llama-cpp-python ")
     assert found.provenance.text.startswith("code.val.txt ")
 
@@ -144,6 +146,16 @@ def test_the_floor_tells_what_the_resident_type_does(by_type: dict[str, list[Mov
         for moved in (sixteen_bits, eight_bits):
             assert abs(moved.kld - exact.kld) < 3 * moved.standard_error
             assert moved.standard_error >= moved.floor
+
+
+def test_parts_of_a_text_are_the_whole(by_type: dict[str, list[Moved]], tmp_path: Path) -> None:
+    with opened(tmp_path, "F32") as model:
+        parts = []
+        for first in range(2):
+            model.change(PROBES[0])
+            parts.append(model.measure(Part(every=2, first=first)).kld)
+    assert np.mean(parts) == pytest.approx(by_type["F32"][0].kld, rel=1e-4)
+    assert parts[0] != pytest.approx(parts[1], rel=1e-3)
 
 
 def test_other_weights_that_are_a_rounding_are_that_rounding(

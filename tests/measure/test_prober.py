@@ -32,7 +32,7 @@ def make(tmp_path: Path, engine: StandIn) -> Callable[..., Prober]:
     path = write_gguf(tmp_path / "model.gguf", llama_tensors(layers=2), llama_metadata(block_count=2))
     model = open_model(path, registry=REGISTRY)
 
-    def build(resident: str | None = None, **changes: Any) -> Prober:
+    def build(resident: str | None = None, tokens: int = 1024, **changes: Any) -> Prober:
         settings: dict[str, Any] = {
             "digests": {NAME: "1", "output.weight": "2"},
             "folder": tmp_path,
@@ -40,7 +40,7 @@ def make(tmp_path: Path, engine: StandIn) -> Callable[..., Prober]:
             "save": lambda probed: None,
             "progress": Silent(),
         }
-        passes = Passes(texts=(TEXT,), tokens=1024, threads=1, resident=resident)
+        passes = Passes(texts=(TEXT,), tokens=tokens, threads=1, resident=resident)
         return Prober(model, REGISTRY, None, passes, **settings | changes)
 
     return build
@@ -58,6 +58,41 @@ def test_nothing_is_run_twice(make: Callable[..., Prober], engine: StandIn) -> N
         assert prober.evaluate(types) == Effect(kld=saved[0].kld, standard_error=saved[0].standard_error)
         assert [probed.key for probed in prober.probes] == [saved[0].key]
     assert len(engine.runs) == 2
+
+
+def test_each_part_of_a_text_is_a_probe_of_its_own(make: Callable[..., Prober], engine: StandIn) -> None:
+    engine.hard = np.arange(1.0, 33.0)
+    saved: list[Probed] = []
+    types = {NAME: "Q4_0"}
+    with make(tokens=16384, save=saved.append) as prober:
+        assert prober.parts == 4
+        parts = [prober.evaluate_part(types, number).kld for number in range(4)]
+        whole = prober.evaluate(types).kld
+        assert prober.evaluate_part(types, 1).kld == parts[1]
+    assert np.mean(parts) == pytest.approx(whole, rel=1e-4)
+    assert len({*parts, whole}) == 5
+    assert [probed.part for probed in saved] == ["1/4", "2/4", "3/4", "4/4", ""]
+    known = {probed.key: probed for probed in saved}
+    runs = len(engine.read)
+    with make(tokens=16384, known=known) as prober:
+        assert prober.evaluate_part(types, 2).kld == parts[2]
+    assert len(engine.read) == runs
+
+
+@pytest.mark.parametrize(
+    ("tokens", "parts"), [(512, 1), (4 * 512, 1), (8 * 512, 2), (16384, 4), (1 << 20, 4)]
+)
+def test_a_part_has_chunks_enough_to_be_sure(tokens: int, parts: int) -> None:
+    passes = Passes(texts=(TEXT,), tokens=tokens)
+    assert passes.parts == parts
+    chunks = [number for part in range(parts) for number in passes.part(part).of(range(passes.chunks))]
+    assert sorted(chunks) == list(range(passes.chunks))
+
+
+def test_a_text_that_is_shorter_than_was_asked_for(make: Callable[..., Prober], engine: StandIn) -> None:
+    engine.chunks = 2
+    with make(tokens=16384) as prober:
+        assert prober.evaluate_part({NAME: "Q4_0"}, 3).kld == prober.evaluate({NAME: "Q4_0"}).kld
 
 
 def test_a_probe_of_another_resident_type_is_another_but_isn_t_made_again(

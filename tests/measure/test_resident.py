@@ -24,7 +24,7 @@ from quantrecipe.evaluate import Text
 from quantrecipe.measure import Passes
 from quantrecipe.measure import resident as resident_module
 from quantrecipe.measure.open_resident import ResidentInFile, ResidentInSession, _InPlace, open_resident
-from quantrecipe.measure.passes import RESIDENT_TYPES, choose_type
+from quantrecipe.measure.passes import RESIDENT_TYPES, Part, choose_type
 from quantrecipe.measure.progress import Silent
 from quantrecipe.measure.resident import Resident, Setting
 from quantrecipe.memory.machine import Machine
@@ -213,12 +213,12 @@ class TestFloor:
     def test_it_is_what_shaking_does(self, model: Model, engine: StandIn) -> None:
         """In Q8_0, shaking one value in twelve by a step: a squared error like that of rounding."""
         with opened(model, "Q8_0") as resident:
-            resident.change({V: "Q4_0"})
+            resident.change({OUT: "Q4_0"})
             moved = resident.measure()
             assert engine.partial_runs == 1
             first = engine.runs[0]
-            rows = llama_tensors(layers=2)[V]
-            held = values(first[V], "Q8_0").reshape(rows.shape)
+            rows = llama_tensors(layers=2)[OUT]
+            held = values(first[OUT], "Q8_0").reshape(rows.shape)
             whole = sum(
                 np.square(values(data, read_file(engine.files[-1])[1][it])).sum()
                 for it, data in first.items()
@@ -226,6 +226,34 @@ class TestFloor:
             rounding = np.square(held - (rows.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)).sum()
             assert moved.floor == pytest.approx(rounding / whole, rel=0.15)
             assert moved.standard_error == moved.floor
+
+    def test_that_of_a_role_serves_where_it_is_small(self, model: Model, engine: StandIn) -> None:
+        """Shaking more moves more, so what is known of all layers is enough; else the tensor's own is asked for."""
+        other = V.replace("blk.0", "blk.1")
+        with opened(model, "Q8_0") as resident:
+            found = []
+            for types in ({V: "Q4_0"}, {other: "Q4_0"}, {V: "Q8_0"}):
+                resident.change(types)
+                found.append((resident.measure(), engine.partial_runs))
+        (one, _), (two, after_two), (faint, after_faint) = found
+        assert one.floor == two.floor
+        assert (after_two, after_faint) == (1, 2)
+        assert faint.floor < 0.7 * one.floor
+
+    def test_a_probe_may_read_a_part_of_the_text(self, model: Model, engine: StandIn) -> None:
+        engine.hard = np.linspace(1, 3, 32)
+        with opened(model, "F32") as resident:
+            resident.change({OUT: "Q4_0"})
+            whole = resident.measure()
+            parts = []
+            for first in range(4):
+                resident.change({OUT: "Q4_0"})
+                parts.append(resident.measure(Part(every=4, first=first)))
+                assert range(first, 32, 4) in engine.read
+        assert np.mean([part.kld for part in parts]) == pytest.approx(whole.kld)
+        assert [part.kld for part in parts] == sorted({part.kld for part in parts})
+        spread = np.std(np.linspace(1, 3, 32)[::4], ddof=1) / np.sqrt(8) / np.linspace(1, 3, 32)[::4].mean()
+        assert parts[0].standard_error == pytest.approx(spread * parts[0].kld)
 
     def test_it_spoils_no_later_probe(self, model: Model, engine: StandIn) -> None:
         with opened(model, "Q8_0") as resident:

@@ -74,6 +74,7 @@ class StandIn:
         self.files: list[Path] = []
         self.runs: list[Tensors] = []
         self.partial_runs = 0
+        self.read: list[range] = []  # chunks of each run
         self.chunks = CHUNKS
         self.hard = np.ones(CHUNKS)  # how hard each chunk is
         self.dies_after: int | None = None  # runs of all chunks
@@ -115,13 +116,16 @@ class StandIn:
             places=(np.arange(chunks), np.full(chunks, 511)),
         )
 
-    def score(self, file: Path | Session, reference: Any, *, every: int = 1, **settings: Any) -> Positions:
+    def score(
+        self, file: Path | Session, reference: Any, *, every: int = 1, first: int = 0, **settings: Any
+    ) -> Positions:
+        self.read.append(range(first, self.chunks, every))
         if isinstance(file, Session):
-            return self._said({name: data.copy() for name, data in file.model.bytes.items()}, every)
+            return self._said({name: data.copy() for name, data in file.model.bytes.items()}, every, first)
         self.files.append(Path(file))
-        return self._said(read_file(Path(file))[0], every)
+        return self._said(read_file(Path(file))[0], every, first)
 
-    def _said(self, tensors: Tensors, every: int) -> Positions:
+    def _said(self, tensors: Tensors, every: int, first: int) -> Positions:
         if every == 1:
             if self.dies_after is not None and len(self.runs) >= self.dies_after:
                 raise EvaluationError("llama.cpp has ended", "look at its log")
@@ -129,11 +133,11 @@ class StandIn:
         else:
             self.partial_runs += 1
         off = whole = 0.0
-        for name, first in self._first.items():
-            before, after = (values(data, self._types[name]) for data in (first, tensors[name]))
+        for name, exact in self._first.items():
+            before, after = (values(data, self._types[name]) for data in (exact, tensors[name]))
             off += float(np.square(after - before).sum())
             whole += float(np.square(before).sum())
-        said = np.full(-(-self.chunks // every), off / whole) * self.hard[::every][: -(-self.chunks // every)]
+        said = off / whole * self.hard[: self.chunks][first::every]
         return Positions(cost=said, reference_cost=said, divergence=said, agrees=said)
 
 

@@ -53,7 +53,7 @@ _LIKE = {
     "file": "in its file",
     "without-tables": "in its tables, and in all other tensors",
 }
-DEFAULT_EVALUATIONS = 24
+DEFAULT_EVALUATIONS = 16
 """Mixes that are tried, at most: about as long as the probes take."""
 
 # Tokens of held-out text that both files are run over: twice what a probe reads, since the answer is final.
@@ -101,7 +101,11 @@ _TRIAL_TOKENS = 32768
     f"than once. {TEXT_GRAMMAR}",
 )
 @raw_option
-@count_option("--probes", default=DEFAULT_PROBES, help="With --text: passes that ask what matters, at most.")
+@count_option(
+    "--probes",
+    default=DEFAULT_PROBES,
+    help="With --text: passes that ask what matters, at most. A probe reads a quarter of the text.",
+)
 @count_option(
     "--evaluations",
     least=0,

@@ -66,9 +66,14 @@ __all__ = ["command"]
 @count_option(
     "--probes",
     default=DEFAULT_PROBES,
-    help="Passes over the text, at most; and one more for the model itself.",
+    help="Passes over the text, at most; and one more for the model itself. A probe reads a quarter of the text.",
 )
-@count_option("--tokens", default=DEFAULT_TOKENS, help="Tokens of the text that each probe reads.", least=512)
+@count_option(
+    "--tokens",
+    default=DEFAULT_TOKENS,
+    help="Tokens of the text that a pass reads, from all over it.",
+    least=512,
+)
 @click.option(
     "--resident",
     type=click.Choice(["F32", "F16", "BF16", "Q8_0"], case_sensitive=False),
@@ -79,7 +84,12 @@ __all__ = ["command"]
 @count_option("--gpu-layers", help="Layers on the GPU. [default: all, if there is one]", least=0)
 @engine_option
 @count_option("--sample", help="Weights to measure of each tensor. [default: 1048576]")
-@click.option("--all-rows", is_flag=True, help="Measure every row.")
+@click.option("--all-rows", is_flag=True, help="Measure every row, in every type.")
+@click.option(
+    "--every-type",
+    is_flag=True,
+    help="Measure every type of every tensor. [default: most are predicted from a few, where that is sure]",
+)
 @threads_option
 @folder_option(
     "--work-dir", help="Where the probes' temporary model goes, if they need one. [default: beside FILE]"
@@ -113,6 +123,7 @@ def command(
     engine: Path | None,
     sample: int | None,
     all_rows: bool,
+    every_type: bool,
     threads: int | None,
     work_dir: Path | None,
     report: Path | None,
@@ -123,10 +134,11 @@ def command(
 ) -> None:
     """Measure what each type costs each tensor of MODEL, and how much that matters to its output.
 
-    Losses are measured by encoding and decoding a sample of rows of every tensor in every type; how much they matter,
-    by running the model over a text with some tensors rounded (--text), from results of others (--table), or, with
-    neither, by what is usual for the tensor's role and depth. What was measured before is not measured again, and a
-    run that was stopped goes on where it was.
+    Losses are measured by encoding and decoding a sample of rows of every tensor; in models of eight layers and
+    more, most tensors are encoded in a few types only, and what the others lose is predicted and checked. How much
+    losses matter is found by running the model over parts of a text with some tensors rounded (--text), from
+    results of others (--table), or, with neither, by what is usual for the tensor's role and depth. What was
+    measured before is not measured again, and a run that was stopped goes on where it was.
     """
     from quantrecipe.cli.output_files import check_folder
     from quantrecipe.cli.pictures.figure import drawn
@@ -158,6 +170,7 @@ def command(
         file=table,
         sample=None if all_rows else sample or DEFAULT_SAMPLE,
         probes=probes,
+        predict=not every_type,
         passes=_passes(
             texts_of(ctx, domains, lambda: opened), tokens, threads, gpu_layers, found_engine, resident
         ),

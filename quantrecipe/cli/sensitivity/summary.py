@@ -49,6 +49,9 @@ def sentences(found: Sensitivity) -> Iterator[Paragraph]:
     )
     if worst > 0:
         measured += f"; standard error of sampling: {typical:.1%} of a loss, {worst:.1%} at most"
+    if count := predicted_count(found):
+        median, most = check_errors(found)
+        measured += f". {count} losses are predicted; checks were off by {median:.1%}, {most:.1%} at most"
     yield from (Paragraph(printable(measured)), Paragraph(printable(_weighing(found))))
     for tensor in tensors:
         if tensor.unseen:
@@ -67,6 +70,9 @@ def summary_document(found: Sensitivity, scope: Scope, out: Path, pictures: Sequ
         **fields_of(found.provenance, "analysis", "weighing", "sampling"),
         "sampling_error_median": typical,
         "sampling_error_largest": worst,
+        "predicted": predicted_count(found),
+        "check_error_median": check_errors(found)[0],
+        "check_error_largest": check_errors(found)[1],
         "probes": sum(probe.used for probe in found.probes),
         "probed_in": _residents(found),
         "unseen_experts": {t.name: t.unseen for t in found.tensors.values() if t.unseen},
@@ -87,10 +93,21 @@ def sampling_error(found: Sensitivity) -> tuple[float, float]:
     shares = sorted(
         loss.standard_error / loss.error
         for tensor in found.tensors.values()
-        for loss in tensor.losses.values()
-        if loss.error > 1e-5
+        for name, loss in tensor.losses.items()
+        if loss.error > 1e-5 and name not in tensor.predicted
     )
     return (shares[len(shares) // 2], shares[-1]) if shares else (0.0, 0.0)
+
+
+def predicted_count(found: Sensitivity) -> int:
+    """How many losses of a tensor in a type were predicted, not measured."""
+    return sum(len(tensor.predicted) for tensor in found.tensors.values())
+
+
+def check_errors(found: Sensitivity) -> tuple[float, float]:
+    """How far predictions were off where one was checked: the median over tensors, and the largest."""
+    off = sorted(abs(tensor.check) for tensor in found.tensors.values() if tensor.predicted)
+    return (off[len(off) // 2], off[-1]) if off else (0.0, 0.0)
 
 
 def reference_type(found: Sensitivity) -> str:

@@ -19,9 +19,9 @@ from typing import Any, Self
 
 import xxhash
 
-from quantrecipe.output.naming import sync_folder
 from quantrecipe.output.shares.make import MadeRange, MadeUnit
 from quantrecipe.output.write_errors import write_error
+from quantrecipe.whole_file import sync_folder
 
 __all__ = ["NewPiece", "read_piece"]
 

@@ -70,10 +70,10 @@ def test_probes_say_what_the_model_was_in_memory(
     assert main([*arguments, "-o", "o.jsonl"]) == 0
     out, err = (" ".join(text.split()) for text in capsys.readouterr())
     resident = "Q8_0" if sealed else "BF16"
-    assert f"2 probes on code.txt with the model in {resident}; everything" in out
+    assert f"8 probes on code.txt with the model in {resident}; everything" in out
     note = f"note: each probe writes and loads a file, which takes longer: {sealed}"
     assert (note in err) == bool(sealed)
-    assert [probe.resident for probe in read_sensitivity("o.jsonl").probes] == [resident] * 2
+    assert [probe.resident for probe in read_sensitivity("o.jsonl").probes] == [resident] * 8
     assert main([*arguments, "-o", "p.jsonl", "--resident", "f32", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["probed_in"] == ["F32"]
     assert all(probe.floor > 0 for probe in read_sensitivity("p.jsonl").probes)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["DAMAGED", "InputSums", "SumsFile", "write_sums"]
 
 DAMAGED = (
-    *(AttributeError, KeyError, TypeError),  # JSON of another shape
-    *(OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile),
+    *(AttributeError, KeyError, TypeError, RecursionError),  # JSON of another shape
+    *(OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error),
+    *(
+        RuntimeError,
+        MemoryError,
+    ),  # archives that say that they are encrypted, arrays that say that they are huge
 )
 """What reading a file of sums raises that another program wrote, or that a disk has damaged."""
 

@@ -30,6 +30,7 @@ import xxhash
 
 from quantrecipe.errors import OutputError
 from quantrecipe.output.write_errors import write_error
+from quantrecipe.typed import Natural, typed
 
 __all__ = ["Journal", "MadeRows", "MadeTensor", "journal_path"]
 
@@ -78,6 +79,16 @@ class MadeTensor:
     remarked: int = 0
     remarks: tuple[str, ...] = ()
     reused: bool = False
+
+
+_RECORDS: dict[tuple[str, int], Any] = {
+    ("key", 2): tuple[dict[str, Any]],
+    ("rows", 7): tuple[Natural, Natural, Natural, str, str, Natural],
+    ("rows", 9): tuple[Natural, Natural, Natural, str, str, Natural, Natural, str],
+    ("done", 3): tuple[Natural, MadeTensor],
+    ("disk", 2): tuple[Natural],
+}
+"""What stands behind the kind of a record, by kind and length."""
 
 
 class Journal:
@@ -242,7 +253,7 @@ class Journal:
             self.rows.setdefault(tensor, {})[start, stop] = made
             self._count(tensor, stop - start)
         else:
-            self.done[tensor] = MadeTensor(**rest[0] | {"remarks": tuple(rest[0]["remarks"])})
+            self.done[tensor] = rest[0]
             self.rows.pop(tensor, None)  # so that memory has rows of unfinished tensors only
             self._count(tensor)
 
@@ -288,7 +299,12 @@ def _record(line: bytes) -> list[Any] | None:
     digest, _, text = line[:-1].partition(b" ")
     if line[-1:] != b"\n" or digest != xxhash.xxh3_64_hexdigest(text).encode():
         return None
-    return json.loads(text)  # type: ignore[no-any-return]  # what was written
+    try:
+        record = json.loads(text)
+        shape = _RECORDS[record[0], len(record)]
+        return [record[0], *typed(record[1:], shape)]
+    except (ValueError, TypeError, LookupError, RecursionError):  # of somebody who knows the hash
+        return None
 
 
 def _torn_at_once(line: bytes) -> bool:

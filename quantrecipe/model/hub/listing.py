@@ -52,7 +52,7 @@ def huggingface_hub() -> ModuleType:
 def list_repository(address: HubAddress) -> Listing:
     """All files, with their sizes. ModelError where the hub refuses, can't be reached, or says what can't be."""
     hub = huggingface_hub()
-    with refusals(address):
+    with refusals(address), _understood(address):
         info = hub.HfApi(library_name="quantrecipe").model_info(
             address.repo, revision=address.revision, files_metadata=True, timeout=_PATIENCE
         )
@@ -61,11 +61,14 @@ def list_repository(address: HubAddress) -> Listing:
         raise ModelError(
             f"the hub says that {address} is at the commit {commit!r}, which is none", "try again"
         )
-    return Listing(commit=commit, entries=tuple(_entry(it, address) for it in info.siblings or ()))
+    with _understood(address):
+        return Listing(commit=commit, entries=tuple(_entry(it, address) for it in info.siblings or ()))
 
 
 def _entry(sibling: Any, address: HubAddress) -> HubEntry:
     path, size = sibling.rfilename, sibling.size
+    if not isinstance(path, str):
+        raise TypeError(f"a file is called {path!r:.40}")
     parts = path.replace("\\", "/").split("/")
     if (
         not path.isprintable()
@@ -78,6 +81,17 @@ def _entry(sibling: Any, address: HubAddress) -> HubEntry:
     if not isinstance(size, int) or size < 0:
         raise ModelError(f"the hub doesn't say how large {path} of {address} is", "try again")
     return HubEntry(path=path, size=size, sha256=sibling.lfs.sha256 if sibling.lfs else "")
+
+
+@contextmanager
+def _understood(address: HubAddress) -> Iterator[None]:
+    """An answer of another shape, of a mirror or a proxy, becomes a ModelError."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        what = f"what the hub answers for {address} isn't understood: {str(error)[:80]}"
+        remedy = "try again later; HF_ENDPOINT may name a server that isn't one"
+        raise ModelError(what, remedy) from error
 
 
 @contextmanager

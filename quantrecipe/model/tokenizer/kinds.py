@@ -24,7 +24,10 @@ from typing import Any, Literal
 
 from quantrecipe.model.json_file import read_json_object
 
-__all__ = ["AddedTokens", "TokenizerFiles", "Vocabulary", "read_files"]
+__all__ = ["MOST_TOKENS", "AddedTokens", "TokenizerFiles", "Vocabulary", "read_files"]
+
+MOST_TOKENS = 1 << 22
+"""Ten times the largest vocabulary in use: a list of that many texts takes half a gigabyte."""
 
 AddedTokens = Literal["usual", "flags", "scores", "internlm2"]
 """How added tokens overlay the pieces of a tokenizer.model; each is what one of the converter's methods does.

@@ -11,11 +11,11 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import xxhash
 
 from quantrecipe.output.journal import MadeTensor
+from quantrecipe.typed import json_object, typed
 
 __all__ = ["EntryFacts", "footer", "read_facts"]
 
@@ -67,8 +67,7 @@ def read_facts(path: Path) -> EntryFacts | None:
     if place < 0 or digest != xxhash.xxh3_64_hexdigest(text).encode():
         return None
     try:
-        said: dict[str, Any] = json.loads(text)
-        facts = EntryFacts(**said | {"shape": tuple(said["shape"]), "remarks": tuple(said["remarks"])})
-    except (TypeError, KeyError, ValueError):  # of another version, or of somebody who knows the hash
+        facts = typed(json_object(text), EntryFacts)
+    except ValueError:  # of another version, or of somebody who knows the hash
         return None
     return facts if facts.nbytes == begin + place else None

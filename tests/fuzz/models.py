@@ -112,6 +112,33 @@ def config(data: bytes) -> None:
         _writable(open_model(model, registry=registry()))
 
 
+def companion(data: bytes) -> None:
+    """Another JSON file of such a folder, which the second word of the first line names."""
+    line, _, rest = data.partition(b"\n")
+    words = line.decode(errors="replace").split(" ")
+    name = words[0] if words[0] in NAMES else NAMES[sum(line) % len(NAMES)]
+    model = _model(name)
+    known = _companions(name)
+    path = next((it for it in known if it.relative_to(model).as_posix() == words[-1]), None)
+    if path is None:
+        if not known:
+            return
+        path = known[sum(line) % len(known)]
+    before = path.read_bytes()
+    path.write_bytes(rest)
+    try:
+        with answered():
+            _writable(open_model(model, registry=registry()))
+    finally:
+        path.write_bytes(before)
+
+
+@cache
+def _companions(name: str) -> list[Path]:
+    files = sorted(_model(name).rglob("*.json"))
+    return [path for path in files if path.name != "tokenizer.json" and path != _model(name) / "config.json"]
+
+
 @cache
 def _carded() -> Path:
     model = write_model("qwen2", folder() / "carded")
@@ -198,6 +225,6 @@ def hub(data: bytes) -> None:
 
 
 TARGETS: tuple[Target, ...] = (
-    *(gguf, shapes, safetensors, index, config, card),
+    *(gguf, shapes, safetensors, index, config, companion, card),
     *(tokenizer, tokenizer_config, vocabulary, misplaced, hub),
 )

@@ -153,7 +153,7 @@ def _add(inside: Any, key: Any, draw: random.Random, places: Sequence[tuple[Any,
 
 
 def _rename(inside: Any, key: Any, draw: random.Random, places: Sequence[tuple[Any, Any]]) -> None:
-    other, there = draw.choice(places)
+    _, there = draw.choice(places)
     if isinstance(inside, dict) and key in inside and isinstance(there, str):
         inside[there] = inside.pop(key)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from unittest.mock import patch
 
@@ -121,7 +120,7 @@ def sums(data: bytes) -> None:
 
 def _folder(name: str) -> Path:
     made = folder() / name
-    os.makedirs(made, exist_ok=True)
+    made.mkdir(parents=True, exist_ok=True)
     return made
 
 

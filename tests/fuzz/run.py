@@ -106,7 +106,7 @@ def forked(name: str, seconds: float | None, inputs: int | None, seed: int) -> d
         sys.stdout.flush()
         os._exit(0)
     os.close(writing)
-    with open(reading) as pipe:
+    with os.fdopen(reading) as pipe:
         text = pipe.read()
     return said_by(name, text, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 

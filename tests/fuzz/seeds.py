@@ -16,6 +16,7 @@ __all__ = ["CORPUS", "seeds", "stored"]
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests/data"
 CORPUS = DATA / "fuzz"
+_LONG = 20_000
 
 
 def stored(target: str) -> list[Path]:
@@ -47,10 +48,23 @@ def _configs() -> Iterator[bytes]:
                 yield parts[0].encode() + b"\n" + content.read()
 
 
+def _companions() -> Iterator[bytes]:
+    """The other JSON files of those, behind the same and their own name."""
+    with lzma.open(DATA / "architectures/recorded.tar.xz") as file, tarfile.open(fileobj=file) as archive:
+        for member in archive:
+            name, kind, _, *rest = [*member.name.split("/"), "", ""]
+            place = "/".join(filter(None, rest))
+            if kind == "hf" and place.endswith(".json") and place not in ("config.json", "tokenizer.json"):
+                content = archive.extractfile(member)
+                assert content is not None
+                if len(data := content.read()) < _LONG:
+                    yield f"{name} {place}\n".encode() + data
+
+
 def _tokenizers() -> Iterator[bytes]:
     for number, _ in enumerate(OF_JSON):
         for path in sorted([*FOLDERS.glob("*/tokenizer.json"), *DATA.glob("tokenizers/*/tokenizer.json")]):
-            if path.stat().st_size < 20_000:
+            if path.stat().st_size < _LONG:
                 yield bytes([number]) + path.read_bytes()
 
 
@@ -63,7 +77,7 @@ def _tokenizer_configs() -> Iterator[bytes]:
 def _vocabularies() -> Iterator[bytes]:
     for path in sorted([*FOLDERS.glob("*/*.model"), *DATA.glob("tokenizers/*/*.model")]):
         for number, (name, _) in enumerate(OTHERS.items()):
-            if path.name == name and path.stat().st_size < 20_000:
+            if path.name == name and path.stat().st_size < _LONG:
                 yield bytes([number]) + path.read_bytes()
 
 
@@ -80,6 +94,7 @@ def _templates() -> Iterator[bytes]:
 
 _MORE: dict[str, Callable[[], Iterator[bytes]]] = {
     "card": lambda: (path.read_bytes() for path in sorted(FOLDERS.glob("*/generation_config.json"))),
+    "companion": _companions,
     "config": _configs,
     "recipe": _recipes,
     "shapes": _shapes,

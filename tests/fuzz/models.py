@@ -22,6 +22,7 @@ from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.hub.address import HubAddress
 from quantrecipe.model.hub.listing import list_repository
 from quantrecipe.model.model import Model
+from quantrecipe.model.model_card import general_pairs
 from quantrecipe.model.open_model import open_model
 from quantrecipe.model.safetensors import read_safetensors_header
 from quantrecipe.model.shapes import open_shapes
@@ -139,22 +140,24 @@ def _companions(name: str) -> list[Path]:
     return [path for path in files if path.name != "tokenizer.json" and path != _model(name) / "config.json"]
 
 
-@cache
-def _carded() -> Path:
-    model = write_model("qwen2", folder() / "carded")
-    (model / "generation_config.json").unlink()
-    return model
-
-
 def card(data: bytes) -> None:
     """A README.md, or with { at its beginning a generation_config.json."""
-    path = _carded() / ("generation_config.json" if data[:1] == b"{" else "README.md")
+    where = _empty("card")
+    path = where / ("generation_config.json" if data[:1] == b"{" else "README.md")
     path.write_bytes(data)
     try:
         with answered():
-            _writable(open_model(_carded(), registry=registry()))
+            for value in general_pairs(where, "llama", (10**6, 0, 0, 0)).values():
+                value.decode()
     finally:
         path.unlink()
+
+
+@cache
+def _empty(name: str) -> Path:
+    made = folder() / name
+    made.mkdir()
+    return made
 
 
 def _pairs(where: Path, kind: str) -> None:
@@ -164,16 +167,9 @@ def _pairs(where: Path, kind: str) -> None:
             value.decode()
 
 
-@cache
-def _vocabulary(name: str) -> Path:
-    made = folder() / name
-    made.mkdir()
-    return made
-
-
 def tokenizer(data: bytes) -> None:
     """A tokenizer.json; the first byte says which kind its vocabulary should be."""
-    where = _vocabulary("of-json")
+    where = _empty("of-json")
     (where / "tokenizer.json").write_bytes(data[1:])
     _pairs(where, OF_JSON[data[0] % len(OF_JSON)] if data else "bpe")
 
@@ -181,7 +177,7 @@ def tokenizer(data: bytes) -> None:
 def tokenizer_config(data: bytes) -> None:
     """A tokenizer_config.json beside a tokenizer.json, or, if the first byte is odd, beside a tokenizer.model."""
     odd = bool(data) and data[0] % 2 == 1
-    where = _vocabulary("configured-model" if odd else "configured")
+    where = _empty("configured-model" if odd else "configured")
     name, source = (
         ("tokenizer.model", DATA / "llama-sentencepiece/tokenizer.model")
         if odd
@@ -196,7 +192,7 @@ def tokenizer_config(data: bytes) -> None:
 def vocabulary(data: bytes) -> None:
     """The files of other vocabularies; the first byte says which: a tokenizer.model, tiktoken's, tekken's, …"""
     name = list(OTHERS)[data[0] % len(OTHERS) if data else 0]
-    where = _vocabulary(f"of-{name}")
+    where = _empty(f"of-{name}")
     (where / name).write_bytes(data[1:])
     if name == "tiktoken.model" and not (where / "tokenizer_config.json").exists():
         shutil.copy(_TOKENIZERS / "kimi-k2/tokenizer_config.json", where)

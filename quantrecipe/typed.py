@@ -64,7 +64,7 @@ def json_object(raw: bytes | str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     except UnicodeEncodeError:
-        raise ValueError("holds half a surrogate pair, which is no character") from None
+        raise ValueError("is not valid JSON: half a surrogate pair in it is no character") from None
     except ValueError as error:
         raise ValueError(f"is not valid JSON: {error}") from error
     if not isinstance(value, dict):

@@ -7,6 +7,7 @@ JSON is changed where a line, or all of it, is JSON; a first byte, or a first li
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -125,8 +126,12 @@ def _collect(value: Any, places: list[tuple[Any, Any]]) -> None:
         _collect(value[key], places)
 
 
+def _hostile(draw: random.Random) -> Any:
+    return copy.deepcopy(draw.choice(HOSTILE))  # what is put into a value may be changed there
+
+
 def _replace(inside: Any, key: Any, draw: random.Random, places: Sequence[tuple[Any, Any]]) -> None:
-    inside[key] = draw.choice(HOSTILE)
+    inside[key] = _hostile(draw)
 
 
 def _take_from_elsewhere(
@@ -147,9 +152,9 @@ def _remove(inside: Any, key: Any, draw: random.Random, places: Sequence[tuple[A
 
 def _add(inside: Any, key: Any, draw: random.Random, places: Sequence[tuple[Any, Any]]) -> None:
     if isinstance(inside, dict):
-        inside[draw.choice(("a", "", "\ud800", "x" * 300, str(key) + "x"))] = draw.choice(HOSTILE)
+        inside[draw.choice(("a", "", "\ud800", "x" * 300, str(key) + "x"))] = _hostile(draw)
     elif key in _keys(inside):
-        inside.insert(key, draw.choice(HOSTILE))
+        inside.insert(key, _hostile(draw))
 
 
 def _rename(inside: Any, key: Any, draw: random.Random, places: Sequence[tuple[Any, Any]]) -> None:
@@ -245,4 +250,13 @@ def _splice(data: bytes, draw: random.Random, others: Sequence[bytes], words: Se
     return data[:at] + other[start : start + draw.choice((4, 30, 300))] + data[draw.choice((at, len(data))) :]
 
 
-_OF_BYTES = (_flip, _flip, _number, _cut, _copy, _word, _word, _splice)
+def _blow_up(data: bytes, draw: random.Random, others: Sequence[bytes], words: Sequence[bytes]) -> bytes:
+    """One thing thousands of times: what takes a time that grows with its square shows."""
+    at = draw.randrange(len(data) + 1)
+    what = draw.choice((draw.choice(words or (b" ",)), data[at : at + draw.choice((1, 2, 5))])) or b" "
+    if draw.random() < 0.98:  # it takes time even where all is well
+        return data[:at] + what * 50 + data[at:]
+    return data[:at] + what * (60_000 // len(what)) + data[at:]
+
+
+_OF_BYTES = (_blow_up, _flip, _flip, _number, _cut, _copy, _word, _word, _splice)

@@ -38,6 +38,10 @@ _HEAD = "# A plan, frozen by `quantrecipe lock`"
 _MAX_BYTES = 64 * 2**20  # a lock of the largest models has some KiB: what is so long is none
 _MAX_TENSORS = 1_000_000  # a line of a hostile file may name any number of layers
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_NO_KEY = re.compile(r""""(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|\#.*|\d\.\d""")
+"""Texts, comments and fractions. In what else there is, a dot would be one in a key, such as a.b.c, for which TOML's
+reader takes a time that grows with the square of its parts. Lock files have none.
+"""
 _AGAIN = "write it anew with `quantrecipe lock`"
 
 
@@ -68,11 +72,14 @@ def read_lock(ref: str | Path) -> Lock:
 def parse_lock(text: str, *, file: str = "recipe.lock") -> Lock:
     """A lock from its text. PlanError where it is none, or of another version."""
     try:
+        if "." in _NO_KEY.sub("", text):
+            raise ValueError("a dot stands outside of texts and numbers")
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise PlanError(f"is no lock file: {error}", _AGAIN, file=file) from error
-    if document.get("lock") != VERSION:
-        said = document.get("lock", "none")
+    version = document.get("lock", "none")
+    if version != VERSION:
+        said = version if isinstance(version, int | str) else type(version).__name__
         what = f"has version {said!r:.40} of the lock layout (expected: {VERSION})"
         raise PlanError(what, "use the quantrecipe that wrote it, or write it anew", file=file)
     try:

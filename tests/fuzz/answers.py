@@ -20,10 +20,24 @@ from quantrecipe.cli.errors import printable
 from quantrecipe.errors import QuantrecipeError
 from quantrecipe.registry import Registry, load_registry
 
-__all__ = ["SECONDS", "Target", "TooSlowError", "answered", "folder", "registry", "text_of", "written"]
+__all__ = [
+    "FOLDER",
+    "MEMORY",
+    "SECONDS",
+    "Target",
+    "TooSlowError",
+    "answered",
+    "folder",
+    "registry",
+    "text_of",
+    "written",
+]
 
 Target = Callable[[bytes], None]
 
+FOLDER = "QUANTRECIPE_FUZZ_FOLDER"
+"""Names the folder for a target's files: who runs it in a process of its own removes it, however that ends."""
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 SECONDS = 1.0
 """Of the processor, for one input."""
 
@@ -55,8 +69,9 @@ def registry() -> Registry:
 @cache
 def folder() -> Path:
     """A folder of this process, in memory where the system has such a place."""
-    parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    holder = tempfile.TemporaryDirectory(prefix="fuzz-", dir=parent)
+    if given := os.environ.get(FOLDER):
+        return Path(given)
+    holder = tempfile.TemporaryDirectory(prefix="fuzz-", dir=MEMORY)
     _HOLDERS.append(holder)
     return Path(holder.name)
 

@@ -7,14 +7,21 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from fuzz.answers import FOLDER, MEMORY  # beside this script
 from fuzz.engines import instrumented, mutated, with_coverage  # beside this script
 from fuzz.watched import read_state
+
+
+_WORTHWHILE = 20.0
+"""Seconds for a target: atheris needs five to load the program."""
 
 
 def main() -> int:
@@ -24,7 +31,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, help="of each target")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--coverage", action=argparse.BooleanOptionalAction, help="by atheris (default: if it is there)"
+        "--coverage", action=argparse.BooleanOptionalAction, help="by atheris (default: if it is there, and has time)"
     )
     parser.add_argument("--counts", type=Path, metavar="FILE", help="add the counts to those in a file")
     parser.add_argument(
@@ -55,15 +62,18 @@ def main() -> int:
 
 def campaign(names: list[str], args: argparse.Namespace) -> int:
     """Each target in a process of its own, which gets its share of the time."""
+    seconds = 60.0 if args.seconds is None and args.inputs is None else args.seconds
     coverage = args.coverage
     if coverage is None:
-        coverage = importlib.util.find_spec("atheris") is not None
-    seconds = 60.0 if args.seconds is None and args.inputs is None else args.seconds
+        lasts = seconds is None or seconds / len(names) >= _WORTHWHILE
+        coverage = lasts and importlib.util.find_spec("atheris") is not None
     end = None if seconds is None else time.monotonic() + seconds
     total, found = 0, []
     for number, name in enumerate(names):
         share = None if end is None else max(0.1, (end - time.monotonic()) / (len(names) - number))
-        status = (with_coverage if coverage else mutated)(name, share, args.inputs, args.seed)
+        with tempfile.TemporaryDirectory(prefix="fuzz-", dir=MEMORY) as folder:
+            os.environ[FOLDER] = folder
+            status = (with_coverage if coverage else mutated)(name, share, args.inputs, args.seed)
         state = read_state(name, status)
         total += state["inputs"]
         found += state["found"]

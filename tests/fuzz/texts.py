@@ -28,7 +28,7 @@ _CHAT = Document(
         Message(role="assistant", content="42", reasoning="6 + 6 + …"),
     ),
 )
-_STEPS = 10_000  # of the million that there are: the fuzzer looks for what isn't counted
+_STEPS = 10_000  # of the million that there are
 
 
 @cache

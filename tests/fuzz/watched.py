@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -21,6 +22,7 @@ FINDINGS = Path(__file__).parent / "findings"
 _RUN = Path(__file__).parent / "run.py"
 _MEMORY = 1 << 30
 """Bytes that inputs may take, over what the program has once everything is loaded."""
+_DONE = re.compile(r"^Done (\d+) runs", re.MULTILINE)
 _MOST_SLOW = 20  # inputs of a target that are kept for being slow
 _EVERY = 1.0  # seconds between states
 
@@ -91,6 +93,11 @@ def read_state(name: str, status: int) -> dict[str, Any]:
     state: dict[str, Any] = {"inputs": 0, "slowest": 0.0, "memory": 0, "found": []}
     if state_path(name).exists():
         state |= json.loads(state_path(name).read_text())
+    log = FINDINGS / f"{name}.log"
+    if log.exists() and (
+        done := _DONE.search(log.read_text(errors="replace"))
+    ):  # libFuzzer ends without notice
+        state["inputs"] = max(state["inputs"], int(done[1]))
     if status or not state["inputs"]:
         state["found"].append(f"{name}: the process ended with {status}; see {FINDINGS}/{name}.log")
     return state

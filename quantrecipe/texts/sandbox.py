@@ -172,7 +172,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         del self.globals["lipsum"]
         self.filters = {name: self._guarded(name, made) for name, made in self.filters.items()}
         self.filters["tojson"] = self._guarded("tojson", _tojson)
-        self.tests = {name: self._watched(made) for name, made in self.tests.items()}
+        self.tests = {
+            name: self._watched(cast("Callable[..., Any]", made)) for name, made in self.tests.items()
+        }
         self.globals |= {"range": self._range, "raise_exception": _raise, "strftime_now": _strftime_now}
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  # as in jinja2

@@ -11,6 +11,7 @@ sum; `means/NAME` are those that the next look compares with. A file of another 
 from __future__ import annotations
 
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -34,10 +35,8 @@ __all__ = ["DAMAGED", "InputSums", "SumsFile", "write_sums"]
 DAMAGED = (
     *(AttributeError, KeyError, TypeError, RecursionError),  # JSON of another shape
     *(OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error),
-    *(
-        RuntimeError,
-        MemoryError,
-    ),  # archives that say that they are encrypted, arrays that say that they are huge
+    *(SyntaxError, tokenize.TokenError),  # an array's header is Python
+    *(RuntimeError, MemoryError),  # archives that would be encrypted, arrays that would be huge
 )
 """What reading a file of sums raises that another program wrote, or that a disk has damaged."""
 

@@ -23,6 +23,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ import xxhash
 
 from quantrecipe.errors import OutputError
 from quantrecipe.output.write_errors import write_error
-from quantrecipe.typed import Natural, typed
 
 __all__ = ["Journal", "MadeRows", "MadeTensor", "journal_path"]
 
@@ -79,16 +79,6 @@ class MadeTensor:
     remarked: int = 0
     remarks: tuple[str, ...] = ()
     reused: bool = False
-
-
-_RECORDS: dict[tuple[str, int], Any] = {
-    ("key", 2): tuple[dict[str, Any]],
-    ("rows", 7): tuple[Natural, Natural, Natural, str, str, Natural],
-    ("rows", 9): tuple[Natural, Natural, Natural, str, str, Natural, Natural, str],
-    ("done", 3): tuple[Natural, MadeTensor],
-    ("disk", 2): tuple[Natural],
-}
-"""What stands behind the kind of a record, by kind and length."""
 
 
 class Journal:
@@ -294,14 +284,30 @@ def _with_hash(text: bytes) -> bytes:
     return xxhash.xxh3_64_hexdigest(text).encode() + b" " + text + b"\n"
 
 
+@cache
+def _shapes() -> dict[tuple[str, int], Any]:
+    """What stands behind the kind of a record, by kind and length."""
+    from quantrecipe.typed import Natural  # for a journal that there is: msgspec takes time to load
+
+    return {
+        ("key", 2): tuple[dict[str, Any]],
+        ("rows", 7): tuple[Natural, Natural, Natural, str, str, Natural],
+        ("rows", 9): tuple[Natural, Natural, Natural, str, str, Natural, Natural, str],
+        ("done", 3): tuple[Natural, MadeTensor],
+        ("disk", 2): tuple[Natural],
+    }
+
+
 def _record(line: bytes) -> list[Any] | None:
     """What a line says; None if it isn't as it was written."""
     digest, _, text = line[:-1].partition(b" ")
     if line[-1:] != b"\n" or digest != xxhash.xxh3_64_hexdigest(text).encode():
         return None
+    from quantrecipe.typed import typed
+
     try:
         record = json.loads(text)
-        shape = _RECORDS[record[0], len(record)]
+        shape = _shapes()[record[0], len(record)]
         return [record[0], *typed(record[1:], shape)]
     except (ValueError, TypeError, LookupError, RecursionError):  # of somebody who knows the hash
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 from unittest.mock import patch
 
@@ -15,6 +17,7 @@ from quantrecipe.evaluate.reference import read_reference
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.measure import journal as measuring
 from quantrecipe.output import journal as writing
+from quantrecipe.output.signing.statement import compare, read_statement
 from quantrecipe.output.store.entry import read_facts
 from quantrecipe.plan.review.lock_file import lock_text, parse_lock
 from quantrecipe.sensitivity.file import read_sensitivity, write_sensitivity
@@ -118,6 +121,15 @@ def sums(data: bytes) -> None:
             return
 
 
+def signature(data: bytes) -> None:
+    """A signature; with { at its beginning, the statement in one."""
+    if data[:1] == b"{":
+        data = json.dumps({"dsseEnvelope": {"payload": base64.b64encode(data).decode()}}).encode()
+    with answered():
+        found = read_statement(written("fuzz.sig", data))
+        compare(dict.fromkeys(found.digests, "00"), found, folder(), folder() / "fuzz.sig")
+
+
 def _folder(name: str) -> Path:
     made = folder() / name
     made.mkdir(parents=True, exist_ok=True)
@@ -126,5 +138,5 @@ def _folder(name: str) -> Path:
 
 TARGETS: tuple[Target, ...] = (
     *(imatrix, lock, sensitivity, apply_journal, measure_journal, answers_journal),
-    *(store_entry, speed, grams, reference, sums),
+    *(store_entry, speed, grams, reference, sums, signature),
 )

@@ -19,7 +19,6 @@ from fuzz.answers import FOLDER, MEMORY  # beside this script
 from fuzz.engines import instrumented, mutated, with_coverage  # beside this script
 from fuzz.watched import read_state
 
-
 _WORTHWHILE = 20.0
 """Seconds for a target: atheris needs five to load the program."""
 
@@ -31,7 +30,9 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, help="of each target")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--coverage", action=argparse.BooleanOptionalAction, help="by atheris (default: if it is there, and has time)"
+        "--coverage",
+        action=argparse.BooleanOptionalAction,
+        help="by atheris (default: if it is there, and has time)",
     )
     parser.add_argument("--counts", type=Path, metavar="FILE", help="add the counts to those in a file")
     parser.add_argument(

@@ -126,10 +126,6 @@ def command(
     from quantrecipe.output.verify.verify import SAMPLE, verify_file
     from quantrecipe.plan.review.lock_file import read_lock
 
-    if every and sample is not None:
-        raise click.UsageError("--all and --sample exclude each other.")
-    if source is None and (every or sample is not None or imatrix is not None):
-        raise click.UsageError("--all, --sample and --imatrix need --source: what FILE was made from.")
     if key is not None or chain or identity is not None:
         others = (source, imatrix, statistics, recipe, lock_file, sample, every or None)
         if any(it is not None for it in others):
@@ -140,6 +136,10 @@ def command(
         return
     if signature is not None or issuer is not None:
         raise click.UsageError("--signature and --issuer need --key PEM, --chain PEM or --identity NAME.")
+    if every and sample is not None:
+        raise click.UsageError("--all and --sample exclude each other.")
+    if source is None and (every or sample is not None or imatrix is not None):
+        raise click.UsageError("--all, --sample and --imatrix need --source: what FILE was made from.")
     registry = ctx.load_registry()
     with apply_progress(ctx.err) as progress:
         verification = verify_file(

@@ -128,7 +128,7 @@ def verify_signature(
         library, files, Counted(files, progress), threads, expected=expected, signature=signature
     )
     config = library.verifying.Config()
-    with _key_errors(trust.key):
+    with _key_errors(trust.key, certified=bool(trust.chain)):
         if trust.key is not None:
             config.use_elliptic_key_verifier(public_key=trust.key)
         elif trust.identity:
@@ -219,7 +219,7 @@ def _hashing(
 
 
 @contextmanager
-def _key_errors(key: Path | None) -> Iterator[None]:
+def _key_errors(key: Path | None, *, certified: bool = False) -> Iterator[None]:
     """What a key's reader raises becomes a SignatureError that says what kind of key it has to be."""
     try:
         yield
@@ -228,6 +228,9 @@ def _key_errors(key: Path | None) -> Iterator[None]:
             f"can't be read: {error.strerror or error}", "check the path", file=error.filename
         ) from error
     except Exception as error:  # cryptography's errors have no common base
+        if key is None and not certified:
+            what = f"Sigstore can't be asked: {str(error)[:160] or type(error).__name__}"
+            raise SignatureError(what, "check the connection, or sign with --key") from error
         said = "it isn't of an elliptic curve" if isinstance(error, AttributeError) else str(error)[:160]
         what = f"isn't a key, or a certificate, that can be used: {said or type(error).__name__}"
         remedy = "use one of the curve prime256v1, secp384r1 or secp521r1, in PEM; `quantrecipe help signing` says how"
@@ -259,6 +262,10 @@ def _verifying_errors(signature: Path) -> Iterator[None]:
         if type(error).__name__ == "InvalidSignature" or str(error).startswith("Key mismatch"):
             what = "wasn't made with this key, or was changed since"
             remedy = "get the key from its owner, and the signature from where the model is"
+            raise SignatureError(what, remedy, file=signature) from error
+        if isinstance(error, AttributeError | LookupError):
+            what = "was made in another way than it is checked: with a key, a certificate or an identity"
+            remedy = "say --key, --chain or --identity, as its owner does"
             raise SignatureError(what, remedy, file=signature) from error
         what = f"isn't valid: {str(error)[:200] or type(error).__name__}"
         raise SignatureError(what, "get it again from where the model is", file=signature) from error

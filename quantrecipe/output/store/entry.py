@@ -15,7 +15,6 @@ from pathlib import Path
 import xxhash
 
 from quantrecipe.output.journal import MadeTensor
-from quantrecipe.typed import json_object, typed
 
 __all__ = ["EntryFacts", "footer", "read_facts"]
 
@@ -66,6 +65,8 @@ def read_facts(path: Path) -> EntryFacts | None:
     digest, _, text = end[place + 1 : -1].partition(b" ")
     if place < 0 or digest != xxhash.xxh3_64_hexdigest(text).encode():
         return None
+    from quantrecipe.typed import json_object, typed  # msgspec takes time to load
+
     try:
         facts = typed(json_object(text), EntryFacts)
     except ValueError:  # of another version, or of somebody who knows the hash

@@ -11,7 +11,6 @@ from support.signing_keys import write_key
 from quantrecipe.cli import main
 
 Output = pytest.CaptureFixture[str]
-pytestmark = pytest.mark.filterwarnings("default")  # the library's own packages warn of each other
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from quantrecipe.model.pairs import Pairs, i32s, text, texts
 from quantrecipe.model.tokenizer.added import added_tokens, is_bytewise, is_special, named_specials
 from quantrecipe.model.tokenizer.alphabet import as_text
 from quantrecipe.model.tokenizer.completed import completed
-from quantrecipe.model.tokenizer.kinds import MOST_TOKENS, TokenizerFiles
+from quantrecipe.model.tokenizer.kinds import MOST_TOKENS, TokenizerFiles, require_ids
 from quantrecipe.model.tokenizer.pre_tokenizer import recognise
 
 __all__ = [
@@ -126,6 +126,7 @@ def read_tokens(files: TokenizerFiles) -> tuple[list[str], list[int]]:
     added = added_tokens(files)
     names = {number: str(token["content"]) for number, token in added.items()}
     highest = max([*own.values(), *names], default=-1)
+    require_ids(files, path, highest, len(own) + len(names))
     size = files.size if files.size is not None else highest + 1
     if highest >= size or size > MOST_TOKENS:
         what = f"has the token id {highest}, but config.json says vocab_size: {size}"

@@ -25,7 +25,7 @@ from quantrecipe.model.pairs import Pairs, i32s, text, texts
 from quantrecipe.model.tokenizer.added import added_tokens
 from quantrecipe.model.tokenizer.alphabet import shown
 from quantrecipe.model.tokenizer.completed import completed
-from quantrecipe.model.tokenizer.kinds import MOST_TOKENS, TokenizerFiles
+from quantrecipe.model.tokenizer.kinds import MOST_TOKENS, TokenizerFiles, require_ids
 from quantrecipe.model.tokenizer.pre_tokenizer import name_of_expression
 from quantrecipe.units import whole_number
 
@@ -53,6 +53,7 @@ def read_tiktoken(files: TokenizerFiles) -> Pairs:
     ranks = _ranks(path)
     code = _remote_code(files.folder)
     special = _special(files, ranks, code)
+    require_ids(files, path, max([*ranks.values(), *special], default=-1), len(ranks) + len(special))
     size = files.size if files.size is not None else max([*ranks.values(), *special], default=-1) + 1
     if (highest := max(ranks.values(), default=-1)) >= size or size > MOST_TOKENS:
         what = f"has the rank {highest}, but the embedding has {size} rows"

@@ -14,8 +14,6 @@ from support.signing_keys import write_certificate, write_key, write_rsa_key
 from quantrecipe.errors import OutputError, SignatureError
 from quantrecipe.output.signing.signatures import Signer, Trust, is_encrypted, sign, verify_signature
 
-pytestmark = pytest.mark.filterwarnings("default")  # the library's own packages warn of each other
-
 Keys = tuple[Path, Path]
 
 

@@ -12,6 +12,7 @@
       ├─ EvaluationError      a model can't be evaluated: no llama.cpp, another vocabulary, too short a text
       │    └─ TextError      a text can't be read, or isn't one; a chat can't be rendered
       ├─ SensitivityError     losses or sensitivities can't be measured or read, or are of another model
+      ├─ SignatureError       files can't be signed, or aren't what somebody signed
       └─ OutputError          the file can't be written: exists, disk full, read-only
 
 An error speaks to the person who mends the file: where, what, what was expected, what to do.
@@ -37,6 +38,7 @@ __all__ = [
     "QuantrecipeError",
     "RecipeError",
     "SensitivityError",
+    "SignatureError",
     "TextError",
     "UnknownArchitectureError",
     "abridged",
@@ -142,6 +144,10 @@ class TextError(EvaluationError):
 
 class SensitivityError(QuantrecipeError):
     """Losses or sensitivities can't be measured or read, or are of another model."""
+
+
+class SignatureError(QuantrecipeError):
+    """Files can't be signed, or aren't what somebody signed."""
 
 
 class OutputError(QuantrecipeError):

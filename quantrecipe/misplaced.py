@@ -41,9 +41,10 @@ _REPOSITORY = re.compile(
     r"(?P<owner>[A-Za-z0-9][\w.-]{0,95})/(?P<name>[A-Za-z0-9][\w.-]{0,95})(?::[\w.-]+)?", re.ASCII
 )
 """A model's name on Hugging Face, with a tag behind it as llama.cpp's -hf takes it."""
-_RECIPE = re.compile(rb"^(?:\xef\xbb\xbf)?[\s{]*[\"']?quantrecipe[\"']?\s*:", re.MULTILINE)
-_RELEASE = re.compile(rb"^(?:\xef\xbb\xbf)?[\s{]*[\"']?release[\"']?\s*:\s*[0-9]", re.MULTILINE)
-_COMMAND = re.compile(rb"\b(?:llama-quantize|quantize(?:\.exe)?)\b.*\.gguf", re.DOTALL)
+# Each byte is looked at once or twice, whatever they are: the file may be anybody's.
+_RECIPE = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t{]*[\"']?quantrecipe[\"']?\s*:", re.MULTILINE)
+_RELEASE = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t{]*[\"']?release[\"']?[ \t]*:[ \t]*[0-9]", re.MULTILINE)
+_COMMAND = re.compile(rb"\b(?:llama-quantize|quantize(?:\.exe)?)\b")
 _LONGEST_NAME = 1024
 """Of an entry in a matrix in the .dat layout; see importance/from_dat.py."""
 
@@ -183,7 +184,8 @@ def _of_text(path: Path, head: bytes) -> Kind | None:
         return _known("losses", "what `quantrecipe sensitivity` wrote")
     if head.lstrip().startswith(b"{"):
         return _of_json(path)
-    if path.suffix not in (".yaml", ".yml", ".md") and _COMMAND.search(head):
+    command = None if path.suffix in (".yaml", ".yml", ".md") else _COMMAND.search(head)
+    if command is not None and b".gguf" in head[command.end() :]:
         remedy = f"`quantrecipe import {path} --from llama-quantize` makes a recipe of it"
         return Kind(what="a command for llama-quantize", remedy=remedy)
     return None

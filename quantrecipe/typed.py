@@ -15,6 +15,7 @@ name, the line and the remedy: readers turn the ValueError into an error of thei
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Annotated, Any, Never, TypeVar
 
@@ -26,6 +27,7 @@ __all__ = ["Finite", "Natural", "NotNegative", "Positive", "Record", "json_objec
 T = TypeVar("T")
 
 _LARGEST = sys.float_info.max  # without a bound, infinity would be a number
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # half of a surrogate pair; both halves together are a character
 _MAX_SAID = 200
 """Characters of a message: it may hold a key of the file, which may be of any length."""
 
@@ -55,8 +57,14 @@ def json_object(raw: bytes | str) -> dict[str, Any]:
     try:
         text = raw if isinstance(raw, str) else raw.decode()
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        if _HALF.search(text):
+            json.dumps(
+                value, ensure_ascii=False
+            ).encode()  # a UnicodeEncodeError here, and not when it is printed
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("is not valid JSON: half a surrogate pair in it is no character") from None
     except ValueError as error:
         raise ValueError(f"is not valid JSON: {error}") from error
     if not isinstance(value, dict):
@@ -67,7 +75,6 @@ def json_object(raw: bytes | str) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
-        key.encode()  # half a surrogate pair is a ValueError here, and not when somebody prints it
         if key in found:
             raise ValueError(f"the name {key!r} is there twice")
         found[key] = value

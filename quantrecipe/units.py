@@ -34,6 +34,7 @@ __all__ = [
     "parse_tokens",
     "require_size",
     "tokens_text",
+    "whole_number",
 ]
 
 _NUMBER = r"[0-9]{1,15}(\.[0-9]{1,9})?"
@@ -55,6 +56,15 @@ _MOST = 1 << 60
 _FEWEST_TOKENS = 128
 """A bare context below is meant in k: no chat fits into 8 tokens, and models are named for 8k, 32k, 64k."""
 _MOST_TOKENS = 1 << 31
+
+
+def whole_number(text: str, digits: int = 9) -> int | None:
+    """A number of up to so many digits, 0 to 9; None for what is none.
+
+    In place of `text.isdigit()` and `int(text)`: ² is a digit to the one and an error to the other, and so are 5,000
+    digits.
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else None
 
 
 def parse_memory(text: str | float) -> int:

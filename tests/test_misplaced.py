@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,6 +128,15 @@ def test_a_name_on_hugging_face(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     Path("org").mkdir()  # a folder of ours, and a mistyped name in it
     with pytest.raises(ModelError, match="there is no such file or folder"):
         open_model("org/name", registry=REGISTRY)
+
+
+@pytest.mark.parametrize("content", [b"\n" * 60_000, b"{ \t" * 20_000, b"llama-quantize " * 4_000])
+def test_what_is_one_thing_many_times_takes_no_time(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "many"
+    path.write_bytes(content)
+    start = time.process_time()
+    assert kind_of(path) is None
+    assert time.process_time() - start < 1
 
 
 def test_what_isnt_known_is_left_to_its_reader() -> None:

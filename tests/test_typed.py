@@ -60,6 +60,7 @@ def test_what_is_missing() -> None:
 def test_json() -> None:
     assert json_object(b'{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
     assert json_object('{"a": {}}') == {"a": {}}
+    assert json_object(b'{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,8 @@ def test_json() -> None:
         (b'{"a": {"b": 1, "b": 2}}', "the name 'b' is there twice"),
         (b'{"a": NaN}', "NaN is not a JSON number"),
         (b'{"a": -Infinity}', "-Infinity is not a JSON number"),
-        (b'{"\\ud800": 1}', "is not valid JSON"),
+        (b'{"\\ud800": 1}', "is not valid JSON: half a surrogate pair"),
+        (b'{"a": ["\\udc00x"]}', "is not valid JSON: half a surrogate pair"),
         (b'{"a": ' + b"1" * 10_000 + b"}", "is not valid JSON"),
         (b'{"a":' * 100_000, "is nested too deeply"),
     ],

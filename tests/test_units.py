@@ -19,6 +19,7 @@ from quantrecipe.units import (
     parse_tokens,
     require_size,
     tokens_text,
+    whole_number,
 )
 
 GIB = 1 << 30
@@ -195,6 +196,17 @@ def test_what_is_told_reads_back(size: int) -> None:
 def test_quarters_of_a_gib_and_tokens_read_back_exactly(size: int, tokens: int) -> None:
     assert parse_memory(memory_text(size)) == size
     assert parse_tokens(tokens_text(tokens)) == tokens
+
+
+@pytest.mark.parametrize("text", ["²", "٣", "", "-1", "1.0", " 1", "9" * 10, "9" * 5000])
+def test_what_is_no_whole_number(text: str) -> None:
+    """str.isdigit takes some of these, and int refuses them."""
+    assert whole_number(text) is None
+
+
+def test_whole_numbers_have_as_many_digits_as_are_allowed() -> None:
+    assert [whole_number("007"), whole_number("9" * 9), whole_number("123", 3)] == [7, 999_999_999, 123]
+    assert whole_number("1234", 3) is None
 
 
 def test_what_is_told() -> None:

@@ -157,7 +157,7 @@ def _kind_of(path: Path, rows: Sequence[_Row]) -> str:
     if "ppl" in path.name.lower() or "kld" in path.name.lower():
         return "ppl" if "ppl" in path.name.lower() else "kld"
     cells = [cell.strip().rstrip("%") for _, row in rows[1:] for cell in row[1:]]
-    numbers = [float(cell) for cell in cells if cell.replace(".", "", 1).isdigit()]
+    numbers = [float(cell) for cell in cells if cell.isascii() and cell.replace(".", "", 1).isdigit()]
     return "ppl" if numbers and min(numbers) > 1 else "kld"
 
 

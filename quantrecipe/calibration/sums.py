@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import errno
 import json
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["DAMAGED", "InputSums", "SumsFile", "write_sums"]
 
 DAMAGED = (
-    *(AttributeError, KeyError, TypeError),  # JSON of another shape
-    *(OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile),
+    *(AttributeError, KeyError, TypeError, RecursionError),  # JSON of another shape
+    *(OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error),
+    *(SyntaxError, tokenize.TokenError),  # an array's header is Python
+    *(RuntimeError, MemoryError),  # archives that would be encrypted, arrays that would be huge
 )
 """What reading a file of sums raises that another program wrote, or that a disk has damaged."""
 

@@ -35,6 +35,7 @@ SECTIONS = {
         "explain": "Show why a tensor gets its type: the rules tried, in order.",
         "flatten": "Print a recipe with all that it extends merged in.",
         "lock": "Freeze a plan, to be applied as it is or not at all.",
+        "sign": "Sign a model, or write checksums of its files.",
         "verify": "Check a file against its hashes, its recipe and its source.",
         "ci": "Check and compare the recipes that a pull request changes.",
         "shapes": "List the reference models, to try recipes on without weights.",

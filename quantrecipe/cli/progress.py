@@ -261,6 +261,25 @@ class CalibrationBar(WatchedBar):
             self._bar.update(self._task, **fields)  # type: ignore[arg-type]  # as rich has them
 
 
+class HashBar(WatchedBar):
+    """The bar of `sign` and `verify --key`: the share of the bytes that is hashed, how fast, and the time left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, *_with_speed(console))
+        self._task: TaskID | None = None
+
+    def start(self, nbytes: int) -> None:
+        self._task = self._bar.add_task("hashing", total=nbytes, speed="")
+
+    def read(self, nbytes: int) -> None:
+        if self._task is None:
+            return
+        task = next(task for task in self._bar.tasks if task.id == self._task)
+        done = task.completed + nbytes
+        speed = f"{bytes_text(done / task.elapsed)}/s" if task.elapsed else ""
+        self._bar.update(self._task, advance=nbytes, speed=speed)
+
+
 class SpeedBar(WatchedBar):
     """The bar of `speed`: which mix is timed, and how much of the time that was allowed is over."""
 

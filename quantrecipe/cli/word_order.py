@@ -164,13 +164,14 @@ def _type(paths: Sequence[str]) -> tuple[str, str] | None:
     """
     from quantrecipe.exchange.from_commands.command import MIXTURES
     from quantrecipe.gguf.file_types import file_type_name
+    from quantrecipe.units import whole_number
 
     for word in paths[1:3]:
         if word.endswith((".yaml", ".yml")):
             return None
         name = word.upper()
-        if word.isdigit() and len(word) < 4:
-            name = file_type_name(int(word)) or ""
+        if (number := whole_number(word, 3)) is not None:
+            name = file_type_name(number) or ""
         if name in MIXTURES and not os.path.lexists(word):
             return word, name
     return None

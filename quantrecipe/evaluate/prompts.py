@@ -203,14 +203,16 @@ def _prompt(line: str, number: int, path: Path, template: Callable[[], ChatTempl
             return line
         what = f"looks like JSON, and isn't ({error}): {line[:_SHOWN]}"
         return Problem(what=what, remedy='write the prompt as {"prompt": "…"}')
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return Problem(what=f"has half a character of UTF-16: {line[:_SHOWN]}")
     if isinstance(value, dict):
         if "prompt" not in value and ("messages" in value or "conversations" in value):
             return chat_prompt(value, number, path, template)
         value = value.get("prompt")
     if not isinstance(value, str) or not value:
         return Problem(what=f"has no prompt: {line[:_SHOWN]}", remedy='write it as {"prompt": "…"}')
-    if any("\ud800" <= char <= "\udfff" for char in value):
-        return Problem(what=f"has half a character of UTF-16: {line[:_SHOWN]}")
     return value
 
 

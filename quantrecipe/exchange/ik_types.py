@@ -12,6 +12,7 @@ from quantrecipe.errors import ModelError, Problem
 from quantrecipe.missing_formats import package_of
 from quantrecipe.model.model import Model
 from quantrecipe.registry import Registry
+from quantrecipe.units import whole_number
 
 __all__ = ["IK_TYPES", "explain_unknown_types"]
 
@@ -37,8 +38,9 @@ def explain_unknown_types(model: Model, registry: Registry) -> None:
             counts[tensor.dtype] = counts.get(tensor.dtype, 0) + 1
     problems = []
     for type_, count in sorted(counts.items()):
-        number = type_.removeprefix("type ")
-        known = IK_TYPES.get(int(number)) if number.isdigit() else type_ if package_of(type_) else None
+        known = IK_TYPES.get(whole_number(type_.removeprefix("type ")) or 0)
+        if known is None and package_of(type_):
+            known = type_
         missing = registry.missing_format(known) if known else None
         what = f"{count} of its tensors are stored as {known or type_}"
         if missing is None:

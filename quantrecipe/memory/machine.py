@@ -76,7 +76,7 @@ def _nvidia(run: Run) -> list[Gpu]:
     output = run(["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"])
     found = []
     for row in csv.reader((output or "").splitlines(), skipinitialspace=True):
-        if len(row) == 3 and row[1].isdigit() and row[2].isdigit():  # others: "[N/A]" of shared memory
+        if len(row) == 3 and row[1].isdecimal() and row[2].isdecimal():  # others: "[N/A]" of shared memory
             found.append(Gpu(name=row[0], total=int(row[1]) * _MIB, free=int(row[2]) * _MIB, device="cuda"))
     return found
 
@@ -88,7 +88,7 @@ def _amd(run: Run) -> list[Gpu]:
     for row in csv.DictReader(lines):
         total = row.get("VRAM Total Memory (B)", "")
         used = row.get("VRAM Total Used Memory (B)", "")
-        if total.isdigit() and used.isdigit():
+        if total.isdecimal() and used.isdecimal():
             name = row.get("Card Series") or row.get("Card series") or row.get("device") or "AMD GPU"
             found.append(Gpu(name=name, total=int(total), free=int(total) - int(used), device="cuda"))
     return found
@@ -98,7 +98,7 @@ def _apple(run: Run, total: int, free: int) -> Machine:
     if platform.machine() not in ("arm64", "aarch64"):
         return Machine(gpus=(), ram_total=total, ram_free=free)
     said = (run(["sysctl", "-n", "iogpu.wired_limit_mb"]) or "").strip()
-    limit = int(said) * _MIB if said.isdigit() and int(said) else total * _APPLE_SHARE[0] // _APPLE_SHARE[1]
+    limit = int(said) * _MIB if said.isdecimal() and int(said) else total * _APPLE_SHARE[0] // _APPLE_SHARE[1]
     name = (run(["sysctl", "-n", "machdep.cpu.brand_string"]) or "Apple GPU").strip()
     return Machine(
         gpus=(Gpu(name=name, total=limit, free=limit, device="metal"),),

@@ -26,6 +26,7 @@ __all__ = ["Checkpoint", "open_checkpoint", "read_index"]
 
 _INDEX = ".safetensors.index.json"
 _MAX_INDEX = 100_000_000  # bytes, as many as safetensors allows a header; the largest in use have about 10 MB
+_LONGEST_NAME = 255  # bytes: no file system in use takes more
 _SHOWN = 5  # models of a folder that holds several
 
 
@@ -56,7 +57,7 @@ def read_index(path: str | Path) -> dict[str, Path]:
         raise ModelError("has no weight_map (expected: tensor names and file names)", AGAIN, file=path)
     for tensor, name in weight_map.items():
         if not isinstance(name, str) or not _is_plain(name):
-            what = f"says that tensor {tensor!r} is in {name!r} (expected: a file name, without a folder)"
+            what = f"says that tensor {tensor!r} is in {name!r:.80} (expected: a file name, without a folder)"
             raise ModelError(what, "use only models whose source you trust", file=path)
     shards = {name: path.with_name(name) for name in sorted(set(weight_map.values()))}
     require_all([shard for shard in shards.values() if not shard.exists()], path)
@@ -64,6 +65,8 @@ def read_index(path: str | Path) -> dict[str, Path]:
 
 
 def _is_plain(name: str) -> bool:
+    if len(name.encode()) > _LONGEST_NAME:  # asking whether it is there would raise
+        return False
     return name.endswith(".safetensors") and name.isprintable() and not set(name) & set('/\\:*?"<>|')
 
 

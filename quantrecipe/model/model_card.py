@@ -35,7 +35,7 @@ def general_pairs(
     except yaml.YAMLError as error:
         what = f"its front matter is not valid YAML: {str(error).splitlines()[0]}"
         raise ModelError(what, "mend it, or remove it", file=folder / "README.md") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         what = f"its config.json or model card can't be understood: {error}"
         raise ModelError(what, "mend or remove README.md", file=folder) from error
     if card.name is None:

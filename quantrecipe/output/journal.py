@@ -23,6 +23,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,7 @@ class Journal:
             self.rows.setdefault(tensor, {})[start, stop] = made
             self._count(tensor, stop - start)
         else:
-            self.done[tensor] = MadeTensor(**rest[0] | {"remarks": tuple(rest[0]["remarks"])})
+            self.done[tensor] = rest[0]
             self.rows.pop(tensor, None)  # so that memory has rows of unfinished tensors only
             self._count(tensor)
 
@@ -283,12 +284,33 @@ def _with_hash(text: bytes) -> bytes:
     return xxhash.xxh3_64_hexdigest(text).encode() + b" " + text + b"\n"
 
 
+@cache
+def _shapes() -> dict[tuple[str, int], Any]:
+    """What stands behind the kind of a record, by kind and length."""
+    from quantrecipe.typed import Natural  # for a journal that there is: msgspec takes time to load
+
+    return {
+        ("key", 2): tuple[dict[str, Any]],
+        ("rows", 7): tuple[Natural, Natural, Natural, str, str, Natural],
+        ("rows", 9): tuple[Natural, Natural, Natural, str, str, Natural, Natural, str],
+        ("done", 3): tuple[Natural, MadeTensor],
+        ("disk", 2): tuple[Natural],
+    }
+
+
 def _record(line: bytes) -> list[Any] | None:
     """What a line says; None if it isn't as it was written."""
     digest, _, text = line[:-1].partition(b" ")
     if line[-1:] != b"\n" or digest != xxhash.xxh3_64_hexdigest(text).encode():
         return None
-    return json.loads(text)  # type: ignore[no-any-return]  # what was written
+    from quantrecipe.typed import typed
+
+    try:
+        record = json.loads(text)
+        shape = _shapes()[record[0], len(record)]
+        return [record[0], *typed(record[1:], shape)]
+    except (ValueError, TypeError, LookupError, RecursionError):  # of somebody who knows the hash
+        return None
 
 
 def _torn_at_once(line: bytes) -> bool:

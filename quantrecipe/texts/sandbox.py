@@ -3,9 +3,10 @@
 A chat template comes with a model from anywhere. Jinja's sandbox keeps it from Python and from changing what it is
 given. It doesn't keep it from running for days or from filling the memory. So these have limits here:
 
-    steps     turns of loops, calls of macros, items of ranges, and the characters of what is made, by the 256
+    steps     turns of loops, calls of macros, items of ranges, and what is made, cut up, compared or searched: 256
+              characters or 16 items of lists are a step
     sizes     of what operators, filters and calls make; what would be very much longer than what it is made of
-              ('x' * 10 ** 9, |center, |replace) isn't made at all
+              ('x' * 10 ** 9, |center, |replace) isn't made at all; whole numbers have a length, too
     output    all that is written, also within {% set %}, macros and calls
 
 What gives another answer each time isn't there: `random`, `lipsum`, and a clock. `strftime_now` knows one date.
@@ -38,6 +39,9 @@ _STEPS = 1_000_000  # some seconds; the longest chats need a few thousand
 _LONGEST = 1 << 24  # characters, or items of a list: fifty times a context of 128k tokens
 _WRITTEN = 4 * _LONGEST  # what a macro writes is written again by its caller
 _CHARACTERS_A_STEP = 256
+_ITEMS_A_STEP = 16
+_MOST_ITEMS = 1 << 20  # of lists in lists, each counted where it stands
+_MOST_BITS = 1 << 14  # of a whole number: as long as Python reads one from a text
 _OF_LISTS = frozenset({
     "attr", "batch", "count", "d", "default", "dictsort", "first", "groupby", "items", "last", "length", "list", "map",
     "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr", "slice", "sort", "unique",
@@ -74,6 +78,11 @@ class CompiledTemplate:
         except TemplateError as error:
             line = getattr(error, "lineno", None)
             raise RenderingError(f"isn't valid Jinja: {error}", line) from error
+        except (
+            SyntaxError,
+            ValueError,
+        ) as error:  # of the Python that jinja2 makes of it, and of its numbers
+            raise RenderingError(f"can't be compiled: {_said(error)}", None) from error
         except (RecursionError, MemoryError) as error:
             raise RenderingError(f"can't be compiled ({type(error).__name__})", None) from error
 
@@ -126,6 +135,16 @@ class _Guard(Extension):
             if len(value) > _LONGEST:
                 raise _too_long()
             self.step(len(value) // _CHARACTERS_A_STEP)
+        elif isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise _too_long()
+        return value
+
+    def looked(self, value: Any) -> Any:
+        """Count a value that is compared, searched or walked through."""
+        if isinstance(value, str):
+            self.step(len(value) // _CHARACTERS_A_STEP)
+        elif isinstance(value, list | tuple | Mapping):
+            self.step(_size(value) // _ITEMS_A_STEP)
         return value
 
     def parse(self, parser: Parser) -> nodes.Node:
@@ -143,7 +162,7 @@ class _Guard(Extension):
 class _Environment(ImmutableSandboxedEnvironment):
     """Jinja as transformers sets it up, with the guard."""
 
-    intercepted_binops = frozenset(["+", "*", "**", "%"])
+    intercepted_binops = frozenset(["+", "*", "**", "%"])  # the others make nothing that is longer
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Guard, loopcontrols])
@@ -153,12 +172,16 @@ class _Environment(ImmutableSandboxedEnvironment):
         del self.globals["lipsum"]
         self.filters = {name: self._guarded(name, made) for name, made in self.filters.items()}
         self.filters["tojson"] = self._guarded("tojson", _tojson)
+        self.tests = {
+            name: self._watched(cast("Callable[..., Any]", made)) for name, made in self.tests.items()
+        }
         self.globals |= {"range": self._range, "raise_exception": _raise, "strftime_now": _strftime_now}
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  # as in jinja2
         method = getattr(__obj, "__wrapped__", __obj)  # the sandbox wraps str.format
         owner = getattr(method, "__self__", None)
         if isinstance(owner, str):
+            __self.guard.looked(owner)
             _check_made(method.__name__, (owner, *args, *kwargs.values()))
         return __self.guard.checked(super().call(__context, __obj, *args, **kwargs))
 
@@ -172,9 +195,23 @@ class _Environment(ImmutableSandboxedEnvironment):
     def _guarded(self, name: str, made: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(made)  # with the marks by which jinja2 knows what a filter wants to be given
         def run(*args: Any, **kwargs: Any) -> Any:
-            if name not in _OF_LISTS:
-                _check_made(name, (*args, *kwargs.values()))
+            given = (*args, *kwargs.values())
+            for value in given:
+                self.guard.looked(value)
+            if name in ("batch", "slice"):  # as many items, or lists, as they are told
+                self.guard.step(max((value for value in given if isinstance(value, int)), default=0))
+            elif name not in _OF_LISTS:
+                _check_made(name, given)
             return self.guard.checked(made(*args, **kwargs))
+
+        return run
+
+    def _watched(self, made: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(made)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            for value in args:
+                self.guard.looked(value)
+            return made(*args, **kwargs)
 
         return run
 
@@ -186,7 +223,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def _guard_blocks(tree: nodes.Template) -> None:
-    """Have turns of loops and calls of macros counted, and what is written; have `~` join in the guard."""
+    """Count turns of loops, calls of macros, and what is written, compared and cut out; have `~` join in the guard."""
     repeated: list[nodes.For | nodes.Macro | nodes.CallBlock] = [
         *tree.find_all(nodes.For),
         *tree.find_all(nodes.Macro),
@@ -196,24 +233,44 @@ def _guard_blocks(tree: nodes.Template) -> None:
         block.body.insert(0, nodes.ExprStmt(_guarded("step", [], block.lineno)).set_lineno(block.lineno))
     for output in tree.find_all(nodes.Output):
         output.nodes = [_guarded("written", [node], node.lineno) for node in output.nodes]
-    _guard_joined(tree)
+    for compared in tree.find_all(nodes.Compare):
+        _guard_compared(compared)
+    _guard_made(tree)
 
 
-def _guard_joined(node: nodes.Node) -> None:
+def _guard_compared(node: nodes.Compare) -> None:
+    """Count what is compared, but for what is compared with a constant, which ends where that ends."""
+    searched = any(operand.op in ("in", "notin") for operand in node.ops)
+    sides = [node.expr, *(operand.expr for operand in node.ops)]
+    if not searched and any(isinstance(side, nodes.Const) for side in sides) and len(sides) == 2:
+        return
+    node.expr = _looked_by_guard(node.expr)
+    for operand in node.ops:
+        operand.expr = _looked_by_guard(operand.expr)
+
+
+def _looked_by_guard(node: nodes.Expr) -> nodes.Expr:
+    return node if isinstance(node, nodes.Literal) else _guarded("looked", [node], node.lineno)
+
+
+def _guard_made(node: nodes.Node) -> None:
     for name, value in node.iter_fields():
         if isinstance(value, nodes.Node):
-            _guard_joined(value)
-            setattr(node, name, _joined_by_guard(value))
+            _guard_made(value)
+            setattr(node, name, _made_by_guard(value))
         elif isinstance(value, list):
             for item in value:
                 if isinstance(item, nodes.Node):
-                    _guard_joined(item)
-            setattr(node, name, [_joined_by_guard(item) for item in value])
+                    _guard_made(item)
+            setattr(node, name, [_made_by_guard(item) for item in value])
 
 
-def _joined_by_guard(node: Any) -> Any:
-    is_joined = isinstance(node, nodes.Concat)
-    return _guarded("joined", node.nodes, node.lineno) if is_joined else node
+def _made_by_guard(node: Any) -> Any:
+    if isinstance(node, nodes.Concat):
+        return _guarded("joined", node.nodes, node.lineno)
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice):
+        return _guarded("checked", [node], node.lineno)
+    return node
 
 
 def _guarded(name: str, arguments: list[nodes.Expr], line: int) -> nodes.Call:
@@ -250,6 +307,8 @@ def _check_product(operator: str, left: Any, right: Any) -> None:
             made = len(value) * times
         elif isinstance(value, int):
             made = value.bit_length() * max(1, times if operator == "**" and value is left else 1)
+            if made > _MOST_BITS:
+                raise _too_long()
         else:
             continue
         if made > _LONGEST:
@@ -260,9 +319,12 @@ def _size(value: Any) -> int:
     """Characters of a value as it is written, about; looked at until it is too large."""
     if isinstance(value, str):
         return len(value)
-    size, left = 0, [value]
+    size, items, left = 0, 0, [value]
     while left and size <= _LONGEST:
         item = left.pop()
+        items += 1
+        if items > _MOST_ITEMS:
+            return _LONGEST + 1
         size += len(item) if isinstance(item, str) else 1
         if isinstance(item, Mapping):
             left += [*item.keys(), *item.values()]
@@ -283,9 +345,20 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     """JSON as transformers writes it: jinja2's own filter writes `<` as \\u003c, since it is made for web pages."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    encoder = json.JSONEncoder(
+        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
+    if indent is None:
+        return encoder.encode(value)
+    made, length = [], 0
+    for piece in encoder.iterencode(
+        value
+    ):  # an indent is written before each item, once for each list around it
+        made.append(piece)
+        length += len(piece)
+        if length > _LONGEST:
+            raise _too_long()
+    return "".join(made)
 
 
 def _raise(message: str) -> NoReturn:

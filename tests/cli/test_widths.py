@@ -145,6 +145,7 @@ CASES: dict[str, list[str]] = {
     ],
     "flatten": ["flatten mine.yaml"],
     "lock": ["lock llama.cpp/Q4_K_M model.gguf -o a.lock", "lock llama.cpp/Q5_K_M model.gguf -o a.lock"],
+    "sign": [f"sign '{LONG}-BF16.gguf' mine.yaml --checksums '{LONG}.sha256' --force"],
     "verify": ["verify made.gguf --source model.gguf", "verify damaged.gguf --source model.gguf"],
     "ci": [f"ci --base main --model {MOE} --model shapes/qwen3-0.6b"],
     "shapes": ["shapes"],

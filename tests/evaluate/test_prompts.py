@@ -64,6 +64,7 @@ def test_a_line_may_have_other_ends_of_lines_in_it(path: Path) -> None:
         ("{nothing}", "looks like JSON, and isn't"),
         ("{" * 100_000, "looks like JSON, and isn't"),
         ('"\\ud800"', "half a character"),
+        ('{"messages": [{"role": "user", "content": "\\ud800"}]}', "half a character"),
     ],
 )
 def test_what_is_no_prompt(path: Path, line: str, message: str) -> None:

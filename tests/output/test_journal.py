@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xxhash
 
 from quantrecipe.errors import OutputError
 from quantrecipe.output.journal import Journal, MadeRows, MadeTensor, journal_path
@@ -124,6 +125,31 @@ def test_a_flipped_bit_is_named_where_it_was_on_the_disk(filled: Path) -> None:
             journal = opened(filled)
             assert journal.done == {4: DONE}
             journal.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("7", "[]", "{", '"rows"', "[[]]", '["rows",0,0,4]', '["rows",[],0,4,"a","b",0]', '["disk","a"]'),
+        *(
+            '["done",0,{"source":"a"}]',
+            '["rows",-1,0,4,"a","b",0]',
+            '["disk",' + "9" * 5000 + "]",
+            "[" * 3000,
+        ),
+    ],
+)
+def test_a_line_that_says_what_no_run_notes_is_damaged(filled: Path, text: str) -> None:
+    """Although its hash is right: somebody made it."""
+    line = xxhash.xxh3_64_hexdigest(text.encode()).encode() + b" " + text.encode() + b"\n"
+    whole = filled.read_bytes()
+    filled.write_bytes(whole + line)
+    opened(filled).close()
+    assert filled.read_bytes() == whole
+    first, *rest = whole.splitlines(keepends=True)
+    filled.write_bytes(b"".join([first, line, *rest]))
+    with pytest.raises(OutputError, match="-journal:2: this line of the journal is damaged"):
+        opened(filled)
 
 
 @pytest.mark.parametrize("begin", [0, 1, 16, 17, 25])

@@ -79,6 +79,17 @@ BOMBS = {
     "the method join": "{{ ''.join([big] * 9000) }}",
     "json of long texts": "{{ ([big] * 9000) | tojson }}",
     "a format of long texts": "{{ '%s' % ([big] * 9000,) }}",
+    "squares of a number": "{% set n = namespace(x=3) %}{% for i in range(90) %}{% set n.x = n.x * n.x %}{% endfor %}",
+    "a long number": "{{ ('f' * 9000000) | int(0, 16) }}",
+    "a search": "{% for i in range(9000) %}{% set a = 'y' in big %}{% endfor %}",
+    "a search by a method": "{% for i in range(9000) %}{% set a = big.find('y') %}{% endfor %}",
+    "a search by a test": "{% for i in range(9000) %}{% set a = 'y' is in big %}{% endfor %}",
+    "a comparison": "{% set b = big ~ '' %}{% for i in range(9000) %}{% set a = big == b %}{% endfor %}",
+    "a comparison of lists": "{% for i in range(9000) %}{% set a = [m * 90] == [m * 90] %}{% endfor %}",
+    "what is cut out": "{% for i in range(9000) %}{% set a = big[1:] %}{% endfor %}",
+    "batches that are filled": "{{ [1] | batch(99999999, 0) | list | length }}",
+    "slices": "{{ [1] | slice(99999999) | list | length }}",
+    "json with a wide indent": "{{ ([[1] * 90] * 90) | tojson(indent=4000) }}",
     "translate": "{{ big.translate({120: big}) }}",
 }
 
@@ -133,6 +144,18 @@ FAILS = {
     "a type": ("\n{{ 'a' + 1 }}", 2, "TypeError: can only concatenate"),
     "Python's inside": ("{{ ''.__class__.__mro__ }}", 1, "unsafe"),
     "a change of what is given": ("\n\n\n{{ messages.append(1) }}", 4, "unsafe"),
+    "loops too deep for Python": (
+        "{% for i in m %}" * 30 + "{% endfor %}" * 30,
+        None,
+        "too many statically nested",
+    ),
+    "tags too deep for Python": (
+        "{% if a %}" * 120 + "{% endif %}" * 120,
+        None,
+        "too many levels of indentation",
+    ),
+    "a name twice": ("{{ f(a=1, a=2) }}", None, "keyword argument repeated"),
+    "a number of 5000 digits": ("{{ " + "9" * 5000 + " }}", None, "can't be compiled: ValueError"),
     "deep nesting": ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", None, "can't be compiled"),
 }
 

@@ -29,14 +29,13 @@ __all__ = ["command"]
 def _contexts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
     """Reads lengths of contexts: 512, or 512,4k."""
     from quantrecipe.errors import RecipeError
-    from quantrecipe.units import parse_tokens
+    from quantrecipe.units import parse_tokens, whole_number
 
     parts = [part.strip() for part in value.split(",")]
     try:
         # A plain number may be smaller than what a model would be run with.
-        return tuple(
-            sorted(int(part) if part.isascii() and part.isdigit() else parse_tokens(part) for part in parts)
-        )
+        numbers = ((part, whole_number(part)) for part in parts)
+        return tuple(sorted(parse_tokens(part) if number is None else number for part, number in numbers))
     except RecipeError as error:
         raise click.BadParameter(str(error)) from None
 

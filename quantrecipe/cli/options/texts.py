@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from quantrecipe.cli.errors import print_warning
+from quantrecipe.units import whole_number
 
 if TYPE_CHECKING:
     from quantrecipe.cli.context import Context
@@ -84,7 +85,7 @@ def _parts(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     if value is None:
         return None
     parts = value.split("/")
-    numbers = tuple(int(part) for part in parts if part.isdigit())
+    numbers = tuple(number for part in parts if (number := whole_number(part)) is not None)
     if len(parts) != 3 or len(numbers) != 3 or not numbers[0] or sum(numbers) != 100:
         raise click.BadParameter(f"{value!r} is no three parts of a hundred, such as 80/10/10")
     return numbers[0], numbers[1], numbers[2]

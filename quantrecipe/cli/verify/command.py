@@ -36,6 +36,7 @@ __all__ = ["command"]
     "quantrecipe verify mine.gguf --source model.safetensors --all",
     "quantrecipe verify mine.gguf --lock mine.lock",
     "quantrecipe verify theirs.gguf --source model-BF16.gguf --recipe llama.cpp/Q4_K_M",
+    "quantrecipe verify theirs.gguf --key public.pem",
 )
 @click.argument("file", type=FILE)
 @file_option(
@@ -53,6 +54,22 @@ __all__ = ["command"]
 @settings_option
 @click.option(
     "--lock", "lock_file", metavar="LOCK", help="Hold FILE against the plan that `quantrecipe lock` froze."
+)
+@file_option("--key", metavar="PEM", help="Check the signature alone: it has to be of this public key.")
+@file_option(
+    "--chain",
+    metavar="PEM",
+    multiple=True,
+    help="Check the signature alone: it has to be of a certificate under these. You may give it several times.",
+)
+@click.option(
+    "--identity",
+    metavar="NAME",
+    help="Check the signature alone: it has to be of this identity at Sigstore, such as an e-mail address.",
+)
+@click.option("--issuer", metavar="URL", help="With --identity: who vouches for it.")
+@file_option(
+    "--signature", help="With those: the signature. [default: FILE.sig, of a folder model.sig in it]"
 )
 @count_option(
     "--sample",
@@ -78,6 +95,11 @@ def command(
     recipe: str | None,
     settings: Mapping[str, str],
     lock_file: str | None,
+    key: Path | None,
+    chain: tuple[Path, ...],
+    identity: str | None,
+    issuer: str | None,
+    signature: Path | None,
     sample: int | None,
     every: bool,
     arch: str | None,
@@ -93,13 +115,27 @@ def command(
     Every byte is read. With --source, the model that it was made from is held against the file, too, and a sample of
     the tensors is quantized again and compared byte by byte. The exit status is 0 if nothing is wrong, 1 if anything
     is or can't be read.
+
+    With --key, --chain or --identity, FILE (or a folder) is held against its signature instead: every byte is as it was
+    when somebody signed it. This needs `pip install 'quantrecipe[sign]'`.
     """
     from quantrecipe.cli.apply_progress import apply_progress
     from quantrecipe.cli.verify.checks_table import render_verification
+    from quantrecipe.cli.verify.signature import check_signature
     from quantrecipe.model.open_model import open_model
     from quantrecipe.output.verify.verify import SAMPLE, verify_file
     from quantrecipe.plan.review.lock_file import read_lock
 
+    if key is not None or chain or identity is not None:
+        others = (source, imatrix, statistics, recipe, lock_file, sample, every or None)
+        if any(it is not None for it in others):
+            raise click.UsageError("A signature is checked alone: leave out --source, --lock and their kin.")
+        check_signature(
+            ctx, file, signature, (key, chain, identity, issuer), threads=threads, as_json=as_json
+        )
+        return
+    if signature is not None or issuer is not None:
+        raise click.UsageError("--signature and --issuer need --key PEM, --chain PEM or --identity NAME.")
     if every and sample is not None:
         raise click.UsageError("--all and --sample exclude each other.")
     if source is None and (every or sample is not None or imatrix is not None):

@@ -20,6 +20,7 @@ from quantrecipe.exchange.scripts.call import Call, Script, Word
 from quantrecipe.exchange.scripts.script import SHELLS, decoded
 from quantrecipe.gguf.file_types import FILE_TYPES, file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.units import whole_number
 from quantrecipe.wording import quoted, shortened
 
 __all__ = ["CallReader", "commented_lines", "type_name", "types_are"]
@@ -314,10 +315,11 @@ def _read_file(path: Path) -> list[Override]:
 
 
 def _numbers(values: Sequence[str], file: str) -> Iterator[int]:
-    for number in ",".join(values).split(",") if values else ():
-        if not number.strip().isdigit() or len(number) > 6:
-            raise RecipeError(f"{number[:20]!r} is no layer", "write --prune-layers 3,4", file=file)
-        yield int(number)
+    for text in ",".join(values).split(",") if values else ():
+        number = whole_number(text.strip(), 6)
+        if number is None:
+            raise RecipeError(f"{text[:20]!r} is no layer", "write --prune-layers 3,4", file=file)
+        yield number
 
 
 def _pair(text: str, file: str) -> tuple[str, GGUFValue]:

@@ -15,6 +15,7 @@ from fnmatch import translate
 
 from quantrecipe.exchange.scripts.call import DEEPEST, Follower, Word
 from quantrecipe.exchange.scripts.sh_words import Piece, ShWord, tokens_of
+from quantrecipe.units import whole_number
 
 __all__ = ["Expander"]
 
@@ -149,9 +150,13 @@ class Expander(Follower, ABC):
             items = self.lists.get(name, [])
             known = self.maps.get(name, {str(number): it for number, it in enumerate(items)})
             value = known.get(key.text)
-        elif name.isdigit() and self.args is not None and name != "0":
-            number = int(name)
-            value = self.args[number - 1] if number <= len(self.args) else Word(text="", line=piece.line)
+        elif name.isdigit() and self.args is not None and name.strip("0"):
+            number = whole_number(name)
+            value = (
+                self.args[number - 1]
+                if number is not None and number <= len(self.args)
+                else Word(text="", line=piece.line)
+            )
         elif name in self.lists:
             value = self.lists[name][0] if self.lists[name] else Word(text="", line=piece.line)
         else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from quantrecipe.errors import ModelError
 from quantrecipe.model.hub.address import HubAddress
 from quantrecipe.model.hub.listing import huggingface_hub, refusals
+from quantrecipe.units import whole_number
 
 __all__ = ["Place", "fetch"]
 
@@ -79,7 +80,7 @@ def _once(place: Place, start: int, count: int, *, last: bool) -> bytes:
                 raise _BrokenError(0)
             if answer.status_code in _BUSY and not last:
                 after = answer.headers.get("Retry-After", "")
-                raise _BrokenError(float(after) if after.isdigit() else None)
+                raise _BrokenError(whole_number(after))
             hub.utils.hf_raise_for_status(answer)
             _check(place, start, answer.status_code, answer.headers.get("Content-Range", ""), answer.headers)
             if not moved and str(answer.url) != place.url:
@@ -111,7 +112,7 @@ def _check(place: Place, start: int, status: int, said: str, headers: Mapping[st
         raise ModelError(
             f"{place}: {said!r} was sent, and not the bytes from {start:,} on", "try again later"
         )
-    whole = said.rpartition("/")[2] if status == 206 else headers.get("Content-Length", "")
-    if whole.isdigit() and int(whole) != place.size:
-        what = f"{place} has {int(whole):,} bytes, and the hub's list says {place.size:,}"
+    whole = whole_number(said.rpartition("/")[2] if status == 206 else headers.get("Content-Length", ""), 18)
+    if whole is not None and whole != place.size:
+        what = f"{place} has {whole:,} bytes, and the hub's list says {place.size:,}"
         raise ModelError(what, "something on the way isn't right: try again later, or use another network")

@@ -64,20 +64,24 @@ def list_repository(address: HubAddress) -> Listing:
 def read_listing(address: HubAddress) -> Listing:
     """The same with huggingface_hub's own errors, for who knows better what they mean."""
     hub = huggingface_hub()
-    info = hub.HfApi(library_name="quantrecipe").model_info(
-        address.repo, revision=address.revision, files_metadata=True, timeout=_PATIENCE
-    )
+    with _understood(address):
+        info = hub.HfApi(library_name="quantrecipe").model_info(
+            address.repo, revision=address.revision, files_metadata=True, timeout=_PATIENCE
+        )
     commit = info.sha
     if not (isinstance(commit, str) and len(commit) == _COMMIT and set(commit) <= set("0123456789abcdef")):
         raise ModelError(
             f"the hub says that {address} is at the commit {commit!r}, which is none", "try again"
         )
-    entries = tuple(_entry(it, address) for it in info.siblings or ())
-    return Listing(commit=commit, entries=entries, private=info.private)
+    with _understood(address):
+        entries = tuple(_entry(it, address) for it in info.siblings or ())
+        return Listing(commit=commit, entries=entries, private=info.private)
 
 
 def _entry(sibling: Any, address: HubAddress) -> HubEntry:
     path, size = sibling.rfilename, sibling.size
+    if not isinstance(path, str):
+        raise TypeError(f"a file is called {path!r:.40}")
     parts = path.replace("\\", "/").split("/")
     if (
         not path.isprintable()
@@ -91,6 +95,17 @@ def _entry(sibling: Any, address: HubAddress) -> HubEntry:
         raise ModelError(f"the hub doesn't say how large {path} of {address} is", "try again")
     sha256, blob = (sibling.lfs.sha256, "") if sibling.lfs else ("", sibling.blob_id or "")
     return HubEntry(path=path, size=size, sha256=sha256, blob=blob)
+
+
+@contextmanager
+def _understood(address: HubAddress) -> Iterator[None]:
+    """An answer of another shape, of a mirror or a proxy, becomes a ModelError."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        what = f"what the hub answers for {address} isn't understood: {str(error)[:80]}"
+        remedy = "try again later; HF_ENDPOINT may name a server that isn't one"
+        raise ModelError(what, remedy) from error
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from quantrecipe.model.pairs import Pairs, i32s, text, texts
 from quantrecipe.model.tokenizer.added import added_tokens, is_bytewise, is_special, named_specials
 from quantrecipe.model.tokenizer.alphabet import as_text
 from quantrecipe.model.tokenizer.completed import completed
-from quantrecipe.model.tokenizer.kinds import TokenizerFiles
+from quantrecipe.model.tokenizer.kinds import MOST_TOKENS, TokenizerFiles, require_ids
 from quantrecipe.model.tokenizer.pre_tokenizer import recognise
 
 __all__ = [
@@ -36,9 +36,6 @@ __all__ = [
 ]
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # llama.cpp: enum llama_token_type
-_MAX_TOKENS = (
-    1 << 26
-)  # two hundred times the largest vocabulary in use: a list of that many still fits in memory
 _OF_LINES = ("gemma4", "granite-embed-multi-311m", "sarvam-moe")
 """Names of rules that merge whole lines of characters, not words of bytes, as SentencePiece does."""
 _SPACE = chr(ord(" ") + 256)  # GPT-2's sign for a space
@@ -129,8 +126,9 @@ def read_tokens(files: TokenizerFiles) -> tuple[list[str], list[int]]:
     added = added_tokens(files)
     names = {number: str(token["content"]) for number, token in added.items()}
     highest = max([*own.values(), *names], default=-1)
+    require_ids(files, path, highest, len(own) + len(names))
     size = files.size if files.size is not None else highest + 1
-    if highest >= size or size > _MAX_TOKENS:
+    if highest >= size or size > MOST_TOKENS:
         what = f"has the token id {highest}, but config.json says vocab_size: {size}"
         _fail(path, what, "set vocab_size to the number of rows of the embedding")
     tokens: list[str | None] = [None] * size

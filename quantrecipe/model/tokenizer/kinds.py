@@ -22,9 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from quantrecipe.errors import ModelError
 from quantrecipe.model.json_file import read_json_object
 
-__all__ = ["AddedTokens", "TokenizerFiles", "Vocabulary", "read_files"]
+__all__ = ["MOST_TOKENS", "AddedTokens", "TokenizerFiles", "Vocabulary", "read_files", "require_ids"]
+
+MOST_TOKENS = 1 << 20
+"""The largest vocabularies in use have 901,629 (XLM-V) and 262,144 tokens."""
+_MOST_ABSENT = 1 << 16
 
 AddedTokens = Literal["usual", "flags", "scores", "internlm2"]
 """How added tokens overlay the pieces of a tokenizer.model; each is what one of the converter's methods does.
@@ -107,6 +112,13 @@ class TokenizerFiles:
         """An object in tokenizer.json ("model", "normalizer", …), {} where it is missing or something else."""
         part = self.tokenizer.get(name)
         return part if isinstance(part, Mapping) else {}
+
+
+def require_ids(files: TokenizerFiles, path: Path, highest: int, known: int) -> None:
+    """ModelError where no embedding says how many tokens there are, and ids leave out far more than there are."""
+    if files.size is None and highest > 2 * known + _MOST_ABSENT:
+        what = f"has the token id {highest:,}, but only {known:,} tokens"
+        raise ModelError(what, "download it again", file=path)
 
 
 def read_files(

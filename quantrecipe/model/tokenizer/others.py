@@ -48,10 +48,10 @@ def read_plamo(files: TokenizerFiles) -> Pairs:
             continue
         try:
             token, score, kind = (*json.loads(line), "NORMAL")[:3]
-            if not isinstance(token, str):
+            if not isinstance(token, str) or not isinstance(kind, str):
                 raise TypeError
             scores.append(float(score))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             what = f'says {line[:60]!r} (expected: ["token", score, "TYPE", …])'
             raise ModelError(what, _AGAIN, file=path, line=number) from None
         own = token.startswith("<|plamo:") and token.endswith("|>")

@@ -18,7 +18,7 @@ from quantrecipe.errors import ModelError
 from quantrecipe.model.json_file import read_json_object, read_text
 from quantrecipe.model.pairs import Pairs, boolean, f32s, i32s, text, texts, u32
 from quantrecipe.model.tokenizer.alphabet import shown
-from quantrecipe.model.tokenizer.kinds import TokenizerFiles
+from quantrecipe.model.tokenizer.kinds import MOST_TOKENS, TokenizerFiles
 
 __all__ = ["is_tekken", "read_tekken"]
 
@@ -43,9 +43,11 @@ def read_tekken(files: TokenizerFiles) -> Pairs:
     try:
         config = document["config"]
         reserved, size = int(config["default_num_special_tokens"]), int(config["default_vocab_size"])
+        if reserved > MOST_TOKENS:
+            raise ValueError(f"default_num_special_tokens: {reserved:,}")
         special = _special(document, reserved)
         ranks = _ranks(files, document["vocab"][: size - reserved])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         _fail(files, f"is not understood: {error!r}")
     tokens = [*special, *map(shown, ranks)]
     if len(tokens) != (files.size if files.size is not None else size):

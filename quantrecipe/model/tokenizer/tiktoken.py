@@ -25,8 +25,9 @@ from quantrecipe.model.pairs import Pairs, i32s, text, texts
 from quantrecipe.model.tokenizer.added import added_tokens
 from quantrecipe.model.tokenizer.alphabet import shown
 from quantrecipe.model.tokenizer.completed import completed
-from quantrecipe.model.tokenizer.kinds import TokenizerFiles
+from quantrecipe.model.tokenizer.kinds import MOST_TOKENS, TokenizerFiles, require_ids
 from quantrecipe.model.tokenizer.pre_tokenizer import name_of_expression
+from quantrecipe.units import whole_number
 
 __all__ = ["is_tiktoken", "merges_of", "read_tiktoken"]
 
@@ -52,8 +53,9 @@ def read_tiktoken(files: TokenizerFiles) -> Pairs:
     ranks = _ranks(path)
     code = _remote_code(files.folder)
     special = _special(files, ranks, code)
+    require_ids(files, path, max([*ranks.values(), *special], default=-1), len(ranks) + len(special))
     size = files.size if files.size is not None else max([*ranks.values(), *special], default=-1) + 1
-    if (highest := max(ranks.values(), default=-1)) >= size:
+    if (highest := max(ranks.values(), default=-1)) >= size or size > MOST_TOKENS:
         what = f"has the rank {highest}, but the embedding has {size} rows"
         raise ModelError(what, "set vocab_size to the number of rows of the embedding", file=path)
     tokens = [f"[PAD{number}]" for number in range(size)]
@@ -87,14 +89,15 @@ def _ranks(path: Path) -> dict[bytes, int]:
         try:
             encoded, rank = line.split()
             token = base64.b64decode(encoded, validate=True)
-            if not token or not rank.isascii() or not rank.isdigit():
+            place = whole_number(rank)
+            if not token or place is None:
                 raise ValueError
         except (binascii.Error, ValueError):
             what = f"says {line[:60]!r} (expected: bytes in base64, a space and the rank)"
             raise ModelError(what, _AGAIN, file=path, line=number) from None
         if token in ranks:
             raise ModelError(f"has the bytes {encoded} twice", _AGAIN, file=path, line=number)
-        ranks[token] = int(rank)
+        ranks[token] = place
     if len(set(ranks.values())) != len(ranks):
         seen: dict[int, bytes] = {}
         twice = next(rank for token, rank in ranks.items() if seen.setdefault(rank, token) != token)

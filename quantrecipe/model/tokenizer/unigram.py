@@ -124,7 +124,7 @@ def _json_pieces(files: TokenizerFiles) -> Iterator[tuple[str, float]]:
             if not isinstance(token, str):
                 raise TypeError(f"{token!r} is no text")
             yield token, float(score)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         _fail(files, f"has a vocabulary that is no list of tokens with scores: {error}")
 
 

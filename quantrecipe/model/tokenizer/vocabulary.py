@@ -18,7 +18,7 @@ from quantrecipe.model.tokenizer import (
     unigram,
     wordpiece,
 )
-from quantrecipe.model.tokenizer.kinds import TokenizerFiles, Vocabulary, read_files
+from quantrecipe.model.tokenizer.kinds import MOST_TOKENS, TokenizerFiles, Vocabulary, read_files
 from quantrecipe.model.tokenizer.pre_tokenizer import check_name
 
 __all__ = ["tokenizer_pairs"]
@@ -78,6 +78,9 @@ def tokenizer_pairs(
     """
     if pre is not None:
         check_name(pre)
+    if vocab_size is not None and vocab_size > MOST_TOKENS:
+        what = f"has an embedding of {vocab_size:,} rows (expected: at most {MOST_TOKENS:,} tokens)"
+        raise ModelError(what, "download it again", file=folder)
     files = read_files(folder, vocab_size, model_config, pre, vocabulary)
     for kind in files.vocabulary.kinds:
         has, read = _READERS[kind]

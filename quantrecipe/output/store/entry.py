@@ -11,7 +11,6 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import xxhash
 
@@ -66,9 +65,10 @@ def read_facts(path: Path) -> EntryFacts | None:
     digest, _, text = end[place + 1 : -1].partition(b" ")
     if place < 0 or digest != xxhash.xxh3_64_hexdigest(text).encode():
         return None
+    from quantrecipe.typed import json_object, typed  # msgspec takes time to load
+
     try:
-        said: dict[str, Any] = json.loads(text)
-        facts = EntryFacts(**said | {"shape": tuple(said["shape"]), "remarks": tuple(said["remarks"])})
-    except (TypeError, KeyError, ValueError):  # of another version, or of somebody who knows the hash
+        facts = typed(json_object(text), EntryFacts)
+    except ValueError:  # of another version, or of somebody who knows the hash
         return None
     return facts if facts.nbytes == begin + place else None

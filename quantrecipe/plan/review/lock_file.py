@@ -38,6 +38,10 @@ _HEAD = "# A plan, frozen by `quantrecipe lock`"
 _MAX_BYTES = 64 * 2**20  # a lock of the largest models has some KiB: what is so long is none
 _MAX_TENSORS = 1_000_000  # a line of a hostile file may name any number of layers
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_NO_KEY = re.compile(r""""(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|\#.*|\d\.\d""")
+"""Texts, comments and fractions. In what else there is, a dot would be one in a key, such as a.b.c, for which TOML's
+reader takes a time that grows with the square of its parts. Lock files have none.
+"""
 _AGAIN = "write it anew with `quantrecipe lock`"
 
 
@@ -68,16 +72,19 @@ def read_lock(ref: str | Path) -> Lock:
 def parse_lock(text: str, *, file: str = "recipe.lock") -> Lock:
     """A lock from its text. PlanError where it is none, or of another version."""
     try:
+        if "." in _NO_KEY.sub("", text):
+            raise ValueError("a dot stands outside of texts and numbers")
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise PlanError(f"is no lock file: {error}", _AGAIN, file=file) from error
-    if document.get("lock") != VERSION:
-        said = document.get("lock", "none")
+    version = document.get("lock", "none")
+    if version != VERSION:
+        said = version if isinstance(version, int | str) else type(version).__name__
         what = f"has version {said!r:.40} of the lock layout (expected: {VERSION})"
         raise PlanError(what, "use the quantrecipe that wrote it, or write it anew", file=file)
     try:
         return _lock(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise PlanError(f"is a damaged lock file: {missing}", _AGAIN, file=file) from error
 
@@ -139,15 +146,15 @@ def _tensor_lines(tensors: Mapping[str, LockedTensor]) -> list[dict[str, Any]]:
 
 def _lock(document: Mapping[str, Any]) -> Lock:
     recipe, model, output = document["recipe"], document["model"], document["output"]
-    importance = document.get("importance", {})
+    importance = document.get("importance")
     return Lock(
         recipe=_text_of(recipe["name"]),
         recipe_digest=_text_of(recipe["digest"]),
         arch=_text_of(model["architecture"]),
         headers=_text_of(model["headers"]),
         metadata=dict(document["metadata"]),
-        importance=importance.get("digest"),
-        importance_file=importance.get("file"),
+        importance=None if importance is None else _text_of(importance["digest"]),
+        importance_file=None if importance is None else _text_of(importance["file"]),
         distributions={name: _text_of(version) for name, version in document["versions"].items()},
         formats={name: int(version) for name, version in document["formats"].items()},
         provenance=bool(output["provenance"]),
@@ -167,7 +174,7 @@ def _tensors(lines: list[dict[str, Any]]) -> dict[str, LockedTensor]:
             source=_text_of(line["from"]),
             type=_text_of(line["type"]),
             options=dict(line.get("options", {})),
-            wanted=line.get("fallback_from"),
+            wanted=_text_of(line["fallback_from"]) if "fallback_from" in line else None,
         )
         name = _text_of(line["name"])
         names = [name]

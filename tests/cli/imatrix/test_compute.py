@@ -237,6 +237,7 @@ def test_of_a_run_that_was_enough_the_tokens_of_each_text_are_exact() -> None:
         (["--text", "short.txt", "--skip", "9" * 20], 1, "no texts of so many chunks"),
         (["--text", "short.txt", "--until", "120%"], 2, "no share between 0 and 100 %"),
         (["--text", "short.txt", "--split", "80/20"], 2, "no three parts of a hundred"),
+        (["--text", "short.txt", "--split", "80/18/²"], 2, "no three parts of a hundred"),
         (["--text", "short.txt", "-o", "m.txt"], 2, "--to gguf or --to dat"),
         (["--text", "short.txt", "-o", "long.txt/m.gguf"], 1, "isn't a folder|is no folder|doesn't exist"),
     ],

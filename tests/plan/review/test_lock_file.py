@@ -121,6 +121,14 @@ def test_texts_are_quoted_where_an_editor_would_not_show_them(text: str, quoted:
     [
         ('[recipe]\nname = "mix"', "[recipe]\nname = 3", "is a damaged lock file: 3 is no text"),
         ("nbytes = 1234", 'nbytes = "x"', "is a damaged lock file: "),
+        ("nbytes = 1234", "nbytes = inf", "is a damaged lock file: cannot convert float infinity"),
+        ("nbytes = 1234", "nbytes = " + "1" * 5000, "is no lock file: Exceeds the limit"),
+        (
+            "nbytes = 1234",
+            "nbytes" + ".a" * 30_000 + " = 1",
+            "is no lock file: a dot stands outside of texts",
+        ),
+        ('from = "BF16"', 'from = "BF16", fallback_from = 7', "is a damaged lock file: 7 is no text"),
         ('digest = "r', 'digist = "r', "is a damaged lock file: 'digest' is missing"),
         (
             'layers = "2"',

@@ -30,6 +30,7 @@ from quantrecipe.model.architectures.rules import language_name, rename
 from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, i32s, u32
 from quantrecipe.model.tokenizer.kinds import Vocabulary
+from quantrecipe.units import whole_number
 
 __all__ = ["ALL"]
 
@@ -44,7 +45,7 @@ def _of_full_layers(config: Config, name: str) -> int | None:
     given = config.find("per_layer_config")
     if isinstance(given, Mapping):
         # "01" is layer 1, and Python reads only so many digits
-        own = {int(layer): it for layer, it in given.items() if layer.isdecimal() and len(layer) < 10}
+        own = {number: it for layer, it in given.items() if (number := whole_number(layer)) is not None}
         full = (own.get(layer) for layer, sliding in enumerate(sliding_layers(config)) if not sliding)
         parts = (replace(config, values=it) for it in full if isinstance(it, Mapping))
         return next((number for part in parts if (number := part.count(name)) is not None), None)

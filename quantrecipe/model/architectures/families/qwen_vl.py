@@ -21,6 +21,7 @@ from quantrecipe.model.architectures.shared.qwen_reranker import reranker_of
 from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, text, u32
 from quantrecipe.model.source.layout import Transpose
+from quantrecipe.units import whole_number
 
 __all__ = ["ALL"]
 
@@ -115,8 +116,9 @@ def _answering(config: Config, pairs: Pairs) -> Pairs:
     file = config.folder / "tokenizer_config.json"
     added = read_json_object(file).get("added_tokens_decoder") if file.is_file() else None
     for number, token in added.items() if isinstance(added, dict) else ():
-        if isinstance(token, dict) and token.get("content") == "<|im_end|>" and number.isdecimal():
-            ends = {name: u32(int(number)) for name in ("bos", "eos")}
+        place = whole_number(number)
+        if isinstance(token, dict) and token.get("content") == "<|im_end|>" and place is not None:
+            ends = {name: u32(place) for name in ("bos", "eos")}
             return pairs | {f"tokenizer.ggml.{name}_token_id": value for name, value in ends.items()}
     return pairs
 

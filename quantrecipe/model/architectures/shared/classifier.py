@@ -15,6 +15,7 @@ from quantrecipe.model.architectures.config import Config, shown
 from quantrecipe.model.architectures.layout import Length, Shapes
 from quantrecipe.model.architectures.rules import Each, Found, Named, Rule
 from quantrecipe.model.pairs import Pairs, texts
+from quantrecipe.units import whole_number
 
 __all__ = ["CLASSIFIER", "CLASSIFIER_LENGTHS", "CLASSIFIER_RULES", "label_pairs", "labels"]
 
@@ -42,9 +43,10 @@ def labels(config: Config) -> list[str]:
         config.fail(f"says id2label: {shown(named)} (expected: names by number)")
     numbered: dict[int, str] = {}
     for number, name in named.items():
-        if not str(number).isdecimal() or not isinstance(name, str):
+        place = whole_number(str(number))
+        if place is None or not isinstance(name, str):
             config.fail(f"says id2label: {shown(named)} (expected: names by number)")
-        numbered[int(number)] = name
+        numbered[place] = name
     if len(numbered) == 2 and numbered.get(0) == _UNNAMED:
         return []
     return [numbered[number] for number in sorted(numbered)]

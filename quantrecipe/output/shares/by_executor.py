@@ -92,7 +92,7 @@ def apply_by(
         require_room(found)
         with executor.open(order) as workers:
             width = workers.width
-            for task, (done, _) in run_tasks(workers, _tasks(missing)):
+            for task, (done, _) in run_tasks(workers, _tasks(missing), told=progress.told):
                 read += done.read
                 _tell(plan, task.given, progress, done)
     result = assemble(
@@ -136,7 +136,7 @@ def _to_places(
             for a in file.assignments
         }
         progress.start(sum(unit.size for unit in units))
-        for task, (made, data) in run_tasks(workers, _tasks(units)):
+        for task, (made, data) in run_tasks(workers, _tasks(units), told=progress.told):
             _write(task.given, made, data, by_matrix, part_of)
             gathered.add(Path(), made)
             read += made.read

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.distributions import install, run_python
@@ -17,6 +18,7 @@ from quantrecipe.scaffold import example_plugin
 from quantrecipe.testing import (
     ARCHITECTURE_CHECKS,
     ENCODER_CHECKS,
+    EXECUTOR_CHECKS,
     FORMAT_CHECKS,
     MODEL_CHECKS,
     TENSOR_CHECKS,
@@ -67,6 +69,14 @@ def test_the_whole_plugin_loads_and_keeps_its_promises(tmp_path: Path) -> None:
     assert finite
 
 
+def test_the_executor_of_the_docs_keeps_its_promises() -> None:
+    block = next(block for block in PYTHON_BLOCKS if "class Queue(Executor)" in block)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    for check in EXECUTOR_CHECKS:
+        check(names["Queue"](), 0)
+
+
 def test_the_interface_version_is_the_one_that_the_docs_show() -> None:
     assert f"QUANTRECIPE_API = {API_VERSION}" in PLUGINS
 
@@ -92,7 +102,14 @@ def test_the_table_of_imports_is_the_one_that_is_enforced() -> None:
 
 
 def test_every_check_is_documented_with_its_promise() -> None:
-    for check in (*FORMAT_CHECKS, *TENSOR_CHECKS, *MODEL_CHECKS, *ENCODER_CHECKS, *ARCHITECTURE_CHECKS):
+    for check in (
+        *FORMAT_CHECKS,
+        *TENSOR_CHECKS,
+        *MODEL_CHECKS,
+        *ENCODER_CHECKS,
+        *EXECUTOR_CHECKS,
+        *ARCHITECTURE_CHECKS,
+    ):
         promise = (check.__doc__ or "").splitlines()[0]
         assert f"| `{check.__name__}` | {promise} |" in PLUGINS
 

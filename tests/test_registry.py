@@ -318,6 +318,59 @@ class TestCollision:
         assert run_python(code, site=tmp_path) == ["BF16", True]
 
 
+EXECUTOR = """
+    from quantrecipe.api import Executor, hookimpl
+
+
+    class Queue(Executor):
+        name, summary = "queue", "a queue"
+
+        def open(self, order):
+            raise NotImplementedError
+
+
+    @hookimpl
+    def quantrecipe_executors():
+        return [Queue()]
+"""
+
+
+class TestExecutors:
+    CODE = """
+        import json
+        from quantrecipe import load_registry
+        registry = load_registry()
+        causes = [p.cause for p in registry.failed]
+        print(json.dumps([sorted(registry.executors), [p.executors for p in registry.plugins], causes]))
+    """
+
+    def test_a_plugin_s_stand_beside_the_built_in_ones(self, tmp_path: Path) -> None:
+        install(tmp_path, "quantrecipe-one", EXECUTOR)
+        names, by_plugin, causes = run_python(self.CODE, site=tmp_path)
+        assert (names, causes) == (["processes", "queue", "threads"], [])
+        assert by_plugin == [["threads", "processes"], ["queue"]]
+
+    @pytest.mark.parametrize(
+        ("old", "new", "cause"),
+        [
+            (', "a queue"', ", None", "executor queue has no summary"),
+            ('"queue",', "7,", "7 is no name for the executor of Queue"),
+            ("[Queue()]", "[Queue]", "quantrecipe_executors returned the class Queue"),
+            ("[Queue()]", "[Queue(), Queue()]", "it returns executor 'queue' twice"),
+        ],
+    )
+    def test_what_is_wrong_with_one_is_told(self, tmp_path: Path, old: str, new: str, cause: str) -> None:
+        install(tmp_path, "quantrecipe-one", EXECUTOR.replace(old, new))
+        names, _, causes = run_python(self.CODE, site=tmp_path)
+        assert names == ["processes", "threads"]
+        assert cause in causes[0]
+
+    def test_two_of_one_name_are_refused(self, tmp_path: Path) -> None:
+        install(tmp_path, "quantrecipe-one", EXECUTOR)
+        install(tmp_path, "quantrecipe-two", EXECUTOR)
+        assert "executor 'queue' is claimed by plugin 'it' of quantrecipe-one" in load(tmp_path)["error"]
+
+
 def plugin(distribution: str, status: Any = "ok", cause: str = "") -> PluginInfo:
     source = PluginSource(distribution=distribution, name="it", module="m", version="0.2")
     return PluginInfo(source=source, status=status, cause=cause)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.options.cluster import cluster_option
 from quantrecipe.cli.options.paths import MODEL, RECIPE
 from quantrecipe.cli.options.shared import json_option
 from quantrecipe.cli.planned.planning import (
@@ -34,6 +35,7 @@ __all__ = ["command"]
     "quantrecipe plan llama.cpp/Q4_K_M model-BF16.gguf --imatrix imatrix.gguf --all",
     "quantrecipe plan quantrecipe/chat shapes/qwen3-14b --vram 8 --context 16k",
     "quantrecipe plan recipes/code-model.yaml model.safetensors --json | jq .nbytes",
+    "quantrecipe plan llama.cpp/Q4_K_M shapes/deepseek-v3.1 --cluster nodes=10,threads=16,read=2GB/s,price=1.2/h",
 )
 @click.argument("recipe", type=RECIPE)
 @click.argument("model", type=MODEL)
@@ -44,6 +46,7 @@ __all__ = ["command"]
     help="Plan as if there were an importance matrix that covers every layer.",
 )
 @locked_option
+@cluster_option
 @click.option("--all", "every_tensor", is_flag=True, help="A line for each tensor.")
 @json_option
 @pass_context
@@ -54,6 +57,7 @@ def command(
     model: Path,
     locked: Path | None,
     every_tensor: bool,
+    cluster: dict[str, Any] | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -62,13 +66,19 @@ def command(
     RECIPE is a file, or the name of a recipe that quantrecipe or a plugin ships (llama.cpp/Q4_K_M). MODEL is a
     Hugging Face folder, a .safetensors file in one, a GGUF, or a shape file. Weights aren't read, and nothing is
     written. With --vram or --context it says what the file takes where it runs, and whether it fits. After
-    `quantrecipe speed`, it says how many tokens per second the file gives on this machine.
+    `quantrecipe speed`, it says how many tokens per second the file gives on this machine. With --cluster it says how
+    long these machines would take to make the file.
     """
     wanted = PlanOptions(**options)
     (plan,), registry = build_plans(ctx, [recipe], model, wanted)
     require_locked(locked, [plan], registry)
     if as_json:
-        ctx.print_json(plan_document(plan, wanted) | {"speed": speed_document(plan, _settings(wanted))})
+        document = plan_document(plan, wanted) | {"speed": speed_document(plan, _settings(wanted))}
+        if cluster is not None:
+            from quantrecipe.cli.planned.cluster_table import cluster_document
+
+            document["cluster"] = cluster_document(plan, cluster, registry)
+        ctx.print_json(document)
         return
     from quantrecipe.cli.planned.plan_table import render_plan
 
@@ -78,6 +88,11 @@ def command(
         from quantrecipe.cli.tables import Paragraph
 
         ctx.console.print(Paragraph(said))
+    if cluster is not None:
+        from quantrecipe.cli.planned.cluster_table import cluster_lines
+
+        for line in cluster_lines(plan, cluster, registry):
+            ctx.say(line)
 
 
 def _settings(options: PlanOptions) -> Settings | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,3 +49,19 @@ def test_parts_cover_a_unit(start: int, groups: int, group: int, weights: int) -
     assert found[-1].stop == unit.stop
     assert all((p.rows % group, p.expert, p.tensor) == (0, 2, tensor) for p in found)
     assert all(p.rows * 64 <= max(weights, group * 64) for p in found)
+
+
+@given(
+    experts=st.integers(1, 5),
+    rows=st.integers(1, 40),
+    chunk=st.integers(1, 300),
+    cuts=st.lists(st.integers(0, 200), max_size=6),
+)
+def test_units_of_some_rows_cover_these(experts: int, rows: int, chunk: int, cuts: list[int]) -> None:
+    tensor = TensorInfo.from_name("blk.0.x_exps.weight", (experts, rows, 32), "F32")
+    ends = sorted({0, experts * rows, *(cut for cut in cuts if cut < experts * rows)})
+    for begin, end in pairwise(ends):
+        units = list(split(tensor, 1, chunk, rows=(begin, end)))
+        assert [begin, *(u.stop for u in units)] == [*(u.start for u in units), end]
+        assert all(u.start // rows == (u.stop - 1) // rows == u.expert for u in units)
+        assert all(u.rows * 32 <= max(chunk, 32) for u in units)

@@ -114,3 +114,24 @@ def test_files_elsewhere_are_known_by_what_they_say(
     assert (keys[0] == keys[1]) is same
     if not same:
         assert difference(*keys) == "another model, or of files that have changed since"
+
+
+def test_a_copy_of_another_time_is_the_same_where_copies_are_meant(source: Path, registry: Registry) -> None:
+    keys = []
+    for when in (1, 2):
+        os.utime(source, (when, when))
+        plan = plan_of(source, registry)
+        keys.append([run_key(plan, nan="error", copies=copies) for copies in (False, True)])
+    assert keys[0][0] != keys[1][0]
+    assert keys[0][1] == keys[1][1]
+
+
+def test_the_middle_of_a_file_is_looked_at_where_copies_are_meant(tmp_path: Path) -> None:
+    path, size = tmp_path / "file", 1 << 22
+    path.write_bytes(bytes(size))
+    before = module.file_key(path, copies=True)
+    for number in range(16):
+        data = bytearray(size)
+        data[size * (2 * number + 1) // 32 + 4000] = 1
+        path.write_bytes(data)
+        assert module.file_key(path, copies=True) != before

@@ -34,7 +34,17 @@ from quantrecipe.registry import Registry, load_registry
 from quantrecipe.remote_files import settle
 from quantrecipe.units import bytes_text
 
-__all__ = ["Left", "Part", "PartResult", "Shift", "make_part", "share_of"]
+__all__ = [
+    "Left",
+    "Part",
+    "PartResult",
+    "Shift",
+    "make_part",
+    "order_of_units",
+    "require_room",
+    "share_of",
+    "shares_of",
+]
 
 _LOOK_SECONDS = 1.0
 """Between two looks at the folder while there is nothing to do. NFS answers most of them without asking the server."""
@@ -123,7 +133,7 @@ def make_part(
     maker = Maker(plan, registry, threads=threads, nan=handling, progress=progress, store=kept)
     shift = Shift(found, maker, progress, f"part {part}")
     try:
-        left = shift.run(_order(found.units, part))
+        left = shift.run(order_of_units(found.units, part))
     finally:
         shift.close()
     own = {unit.number for unit in share_of(found.units, part)}
@@ -233,23 +243,27 @@ class Shift:
 
 
 def share_of(units: Sequence[WorkUnit], part: Part) -> list[WorkUnit]:
-    """The units with which a part begins: they lie together, and have as many bytes as those of the others."""
+    """The units with which a part begins."""
+    return shares_of(units, part.count)[part.number - 1]
+
+
+def shares_of(units: Sequence[WorkUnit], count: int) -> list[list[WorkUnit]]:
+    """The units with which each part begins: they lie together, and have as many bytes as those of others."""
     total, before = sum(unit.nbytes for unit in units), 0
-    found = []
+    shares: list[list[WorkUnit]] = [[] for _ in range(count)]
     for unit in units:
         middle = before + unit.nbytes / 2
         before += unit.nbytes
-        if min(part.count - 1, int(part.count * middle / max(1, total))) == part.number - 1:
-            found.append(unit)
-    return found
+        shares[min(count - 1, int(count * middle / max(1, total)))].append(unit)
+    return shares
 
 
-def _order(units: Sequence[WorkUnit], part: Part) -> list[WorkUnit]:
+def order_of_units(units: Sequence[WorkUnit], part: Part) -> list[WorkUnit]:
     """Its own share, and then those of the others, each from its end, since that is what its owner comes to last."""
-    found = share_of(units, part)
+    shares = shares_of(units, part.count)
+    found = shares[part.number - 1]
     for more in range(1, part.count):
-        other = Part(number=(part.number - 1 + more) % part.count + 1, count=part.count)
-        found += reversed(share_of(units, other))
+        found = found + shares[(part.number - 1 + more) % part.count][::-1]
     return found
 
 

@@ -15,12 +15,11 @@ from support.shared_work import SMALL, HeldProcess, plan_of_kind, same_files
 from quantrecipe.errors import NonFiniteError, OutputError
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.progress import Silent
-from quantrecipe.output.shares import part as module
 from quantrecipe.output.shares.assemble import assemble
 from quantrecipe.output.shares.folder import open_pieces, pieces_path
 from quantrecipe.output.shares.leases import Leases
 from quantrecipe.output.shares.make import Maker
-from quantrecipe.output.shares.part import Part, PartResult, make_part, share_of
+from quantrecipe.output.shares.part import Part, PartResult, make_part, order_of_units, share_of
 from quantrecipe.output.shares.units import WorkUnit, cut
 from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import Registry, load_registry
@@ -68,7 +67,7 @@ class TestShares:
 
     def test_others_units_are_taken_from_the_end(self, plan: Plan) -> None:
         units = cut(plan, SMALL)
-        order = module._order(units, Part(number=2, count=3))
+        order = order_of_units(units, Part(number=2, count=3))
         own, after, first = (share_of(units, Part(number=n, count=3)) for n in (2, 3, 1))
         assert order == [*own, *reversed(after), *reversed(first)]
 

@@ -18,27 +18,35 @@ import pytest
 NODES = Path(__file__).parent / "nodes"
 """Folders for PYTHONPATH, which make nodes unlike each other."""
 TEST_SECONDS, SESSION_SECONDS = 100, 400
+_HEALTH = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 500,
+    "health_check_timeout_ms": 3000,
+    "health_check_failure_threshold": 5,
+}
+"""A node that has died is found within 3 seconds, not 15; one that is only slow isn't taken for dead."""
 STORE_BYTES = 80 << 20
 """Ray's memory for objects on each node: the least that it takes."""
 
 os.environ |= {
     "RAY_AUTH_MODE": "disabled",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # as the executor sets it, but Ray is imported here before that
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 sys.path.insert(0, str(NODES / "spare"))  # this process has the plugin, too
 
 
 class TestCluster:
-    """What tests do with the cluster."""
+    """What tests do with the cluster. gate: SPARE_GATE of the three nodes."""
 
     __test__ = False
 
-    def __init__(self) -> None:
+    def __init__(self, gate: Path) -> None:
         from ray.cluster_utils import Cluster
 
-        self._cluster = Cluster(initialize_head=True, head_node_args=self._arguments("head", "", 0))
+        self._cluster = Cluster(initialize_head=True, head_node_args=self._arguments("head", "", 0) | {"_system_config": _HEALTH})
         self.address: str = self._cluster.address
+        self.gate = gate
         self.session = Path(self._cluster.head_node.get_session_dir_path())
 
     def add(self, name: str, paths: str = "spare", cpus: int = 1, **environment: str) -> Any:
@@ -67,9 +75,9 @@ class TestCluster:
 
 
 @pytest.fixture(scope="session")
-def empty_cluster() -> Iterator[TestCluster]:
+def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
     """The cluster without a node that works."""
-    cluster = TestCluster()
+    cluster = TestCluster(tmp_path_factory.mktemp("cluster") / "gate")
 
     def give_up() -> None:
         cluster.end()
@@ -88,7 +96,7 @@ def empty_cluster() -> Iterator[TestCluster]:
 @pytest.fixture(scope="session")
 def cluster(empty_cluster: TestCluster) -> TestCluster:
     for name in ("one", "two", "three"):
-        empty_cluster.add(name)
+        empty_cluster.add(name, SPARE_GATE=str(empty_cluster.gate))
     return empty_cluster
 
 
@@ -102,6 +110,7 @@ def node(cluster: TestCluster) -> Iterator[Callable[..., Any]]:
         return added[-1]
 
     yield add
+    cluster.gate.unlink(missing_ok=True)
     for it in added:
         if it.any_processes_alive():
             os.kill(cluster.raylet(it), signal.SIGCONT)

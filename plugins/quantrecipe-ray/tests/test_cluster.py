@@ -107,22 +107,15 @@ class _WatchedWorkers(Workers):
         self._inner.close()
 
 
-class Once:
-    """Calls `do` when a file is there, the first time that it is asked."""
-
-    def __init__(self, mark: Path, do: Callable[[], None]) -> None:
-        self._mark, self._do, self.done = mark, do, False
-
-    def __call__(self) -> None:
-        if not self.done and self._mark.exists() and self._mark.read_text():
-            self.done = True
-            self._do()
-
-
 def made(executor: RayExecutor, plan: Plan, out: Path, **more: Any) -> bytes:
     """The file that an executor makes, one tensor a unit."""
     result = apply_by(executor, plan, out, registry=REGISTRY, nbytes=SIDE * SIDE * 4, **more)
     return result.path.read_bytes()
+
+
+def worker_of(mark: Path) -> int:
+    """The process that has begun with a tensor; 0 where none has."""
+    return int(mark.read_text() or 0) if mark.exists() else 0
 
 
 def run(tasks: list[tuple[str, Any]], workers: Workers, told: list[str]) -> list[Any]:
@@ -143,32 +136,41 @@ def test_four_workers_make_the_same_file(
 def test_a_node_that_dies_at_work_is_told_and_missed_by_nobody(
     plan: Plan, peace: bytes, cluster: Any, node: Callable[..., Any], tmp_path: Path
 ) -> None:
-    mark, told = tmp_path / "mark", Told()
+    mark, told, killed = tmp_path / "mark", Told(), []
     doomed = node("doomed", SPARE_MARK=str(mark), SPARE_SECONDS="60")
-    kill = Once(mark, lambda: cluster.kill(doomed))
-    assert made(Watched(kill), plan, tmp_path / "out.gguf", progress=told) == peace
-    assert kill.done
-    assert any("doomed" in it and "gone away" in it for it in told.all)
+    cluster.gate.touch()
+
+    def look() -> None:
+        if worker_of(mark) and not killed:
+            killed.append(doomed)
+            cluster.kill(doomed)
+        if told.all:
+            cluster.gate.unlink(missing_ok=True)
+
+    assert made(Watched(look), plan, tmp_path / "out.gguf", progress=told) == peace
+    assert killed
+    assert len(told.all) == 1
+    assert "doomed" in told.all[0]
+    assert "gone away" in told.all[0]
 
 
 def test_a_node_that_stops_for_a_while_is_overtaken(
     plan: Plan, peace: bytes, cluster: Any, node: Callable[..., Any], tmp_path: Path
 ) -> None:
-    mark = tmp_path / "mark"
-    stopped = node("stopped", SPARE_MARK=str(mark))
-    raylet = cluster.raylet(stopped)
-    processes = [raylet]
+    mark, stopped = tmp_path / "mark", []
+    raylet = cluster.raylet(node("stopped", SPARE_MARK=str(mark), SPARE_SECONDS="3"))
+    cluster.gate.touch()
 
-    def stop() -> None:
-        processes.append(int(mark.read_text()))
-        for pid in processes:
-            os.kill(pid, signal.SIGSTOP)
+    def look() -> None:
+        if (worker := worker_of(mark)) and not stopped:
+            stopped.extend((raylet, worker))
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            cluster.gate.unlink()
 
-    once = Once(mark, stop)
-    assert made(Watched(once), plan, tmp_path / "out.gguf") == peace
-    assert once.done
-    assert psutil.Process(raylet).status() == psutil.STATUS_STOPPED
-    for pid in processes:
+    assert made(Watched(look), plan, tmp_path / "out.gguf") == peace
+    assert [psutil.Process(pid).status() for pid in stopped] == [psutil.STATUS_STOPPED] * 2
+    for pid in stopped:
         os.kill(pid, signal.SIGCONT)
     assert made(RayExecutor(), plan, tmp_path / "again.gguf") == peace
 
@@ -254,11 +256,11 @@ def test_ctrl_c_ends_all_workers_and_leaves_nothing(
     )
     try:
         begin = time.monotonic()
-        while not (mark.exists() and mark.read_text()):
+        while not worker_of(mark):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() - begin < 60
             time.sleep(0.05)
-        worker = psutil.Process(int(mark.read_text()))
+        worker = psutil.Process(worker_of(mark))
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=20)
     finally:

@@ -24,7 +24,7 @@ import ray
 from quantrecipe import __version__
 from quantrecipe.api import Order, Outcome, Task, sendable
 from quantrecipe.errors import PluginError, QuantrecipeError
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnavailableError, RayError
 
 from quantrecipe_ray.cluster import Cluster, Node
 from quantrecipe_ray.places import Place, Places
@@ -38,6 +38,10 @@ _DIED = 3
 
 _MOVED = 5
 """Nodes that may go away with a task before it counts as lost: one that takes all memory can end a node, too."""
+
+_DOUBT_SECONDS = 60.0
+"""For which a worker can't be reached, and its node seems to live, before another worker takes its place. Ray finds out
+within half a minute that a node is dead."""
 
 _TOGETHER_SECONDS = 5.0
 """What several nodes lack is told together, if they say so within this time."""
@@ -133,6 +137,9 @@ class Keeper:
                 self.again(task, place.node.name, "its node has gone away")
         for name in sorted({place.node.name for place in left}):
             self._tell(name, "has gone away; others do its work")
+        for place in self._places.taken:
+            if place.doubt is not None and self._looked - place.doubted > _DOUBT_SECONDS:
+                self._died(place, place.doubt)
         self._places.add(self._nodes, first=first)
         self._count()
         if self._patient and self._looked - self._begun > _PATIENCE_SECONDS:
@@ -166,6 +173,8 @@ class Keeper:
             place = busy[reference]
             try:
                 said = ray.get(reference)
+            except ActorUnavailableError as error:
+                self._doubt(place, error)
             except RayError as error:  # what a task raises is in what is said
                 self._died(place, error)
             else:
@@ -213,6 +222,13 @@ class Keeper:
             where, error = _together(self._refused)
             self._refused = []
             self._tell(where, "", error=error)
+
+    def _doubt(self, place: Place, error: RayError) -> None:
+        """A worker can't be reached. Soon the cluster knows if its node is gone; its task doesn't wait for that."""
+        place.open, place.doubt, place.doubted = False, error, time.monotonic()
+        task = place.take()
+        if task is not None:
+            self.again(task, place.node.name, error)
 
     def _died(self, place: Place, error: RayError) -> None:
         """A worker has died, or its node has."""

@@ -17,6 +17,7 @@ import ray
 from quantrecipe import __version__
 from quantrecipe.api import Order, Task
 from ray.cloudpickle import register_pickle_by_value
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from quantrecipe_ray import worker
@@ -31,7 +32,9 @@ class Place:
 
     first:  the node was there when the run began
     died:   workers that have died here
-    open:   the worker here has opened the order
+    open:   the worker here has opened the order, and can be reached
+    doubt:  why it can't be reached
+    doubted: since when that is so, of time.monotonic
     ending: the small object that is there when what the worker does has ended; None while it has nothing to do
     result: the large one that then has the task's result
     """
@@ -42,6 +45,8 @@ class Place:
     died: int = 0
     actor: Any = None
     open: bool = False
+    doubt: RayError | None = None
+    doubted: float = 0.0
     task: Task | None = None
     ending: Any = None
     result: Any = None
@@ -60,7 +65,7 @@ class Place:
         """End the worker. Returns the task that it leaves."""
         if self.actor is not None:
             ray.kill(self.actor)
-        self.actor, self.open = None, False
+        self.actor, self.open, self.doubt = None, False, None
         return self.take()
 
 

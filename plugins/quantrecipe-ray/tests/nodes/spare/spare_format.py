@@ -1,7 +1,7 @@
 """The plugin spare-format: SPARE, which is F32 and may take its time, so that there is work to be interrupted.
 
-SPARE_SECONDS, in the environment of a node, is the time of a tensor there; in the file SPARE_MARK is the process that has
-begun with one.
+What a node does is in its environment: a tensor takes SPARE_SECONDS there, or until nothing is under SPARE_GATE any more; and
+the file SPARE_MARK says which process has begun with one.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class Spare(QuantFormat):
     def encode(self, rows, importance=None, *, out=None):
         if mark := os.environ.get("SPARE_MARK"):
             Path(mark).write_text(str(os.getpid()))
+        while (gate := os.environ.get("SPARE_GATE")) and Path(gate).exists():
+            time.sleep(0.02)
         time.sleep(float(os.environ.get("SPARE_SECONDS", "0")))
         data = np.ascontiguousarray(rows, np.float32).view(np.uint8)
         if out is None:

@@ -19,7 +19,15 @@ from quantrecipe.output.progress import Progress, Silent
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["apply_progress", "keep_asked", "say_compiling", "say_kept", "say_resumed", "say_started_over", "say_told"]
+__all__ = [
+    "apply_progress",
+    "keep_asked",
+    "say_compiling",
+    "say_kept",
+    "say_resumed",
+    "say_started_over",
+    "say_told",
+]
 
 
 def apply_progress(console: Console) -> AbstractContextManager[Progress]:

@@ -44,7 +44,9 @@ class TestCluster:
     def __init__(self, gate: Path) -> None:
         from ray.cluster_utils import Cluster
 
-        self._cluster = Cluster(initialize_head=True, head_node_args=self._arguments("head", "", 0) | {"_system_config": _HEALTH})
+        self._cluster = Cluster(
+            initialize_head=True, head_node_args=self._arguments("head", "", 0) | {"_system_config": _HEALTH}
+        )
         self.address: str = self._cluster.address
         self.gate = gate
         self.session = Path(self._cluster.head_node.get_session_dir_path())

@@ -30,7 +30,9 @@ from quantrecipe.registry import load_registry
 from quantrecipe_ray import RayExecutor
 
 LAYERS, SIDE = 8, 256
-RECIPE = "quantrecipe: 1\nname: spare\ndefault: SPARE\nrules:\n- {tensors: ffn_up, type: Q4_K, why: both kinds}\n"
+RECIPE = (
+    "quantrecipe: 1\nname: spare\ndefault: SPARE\nrules:\n- {tensors: ffn_up, type: Q4_K, why: both kinds}\n"
+)
 REGISTRY = load_registry()
 ORDER = Order(function="quantrecipe.testing.executors:open_job", given=3)
 
@@ -246,6 +248,7 @@ def test_ctrl_c_ends_all_workers_and_leaves_nothing(
 ) -> None:
     mark, recipe, out = tmp_path / "mark", tmp_path / "recipe.yaml", tmp_path / "out.gguf"
     recipe.write_text(RECIPE)
+    cluster.gate.touch()
     node("slow", SPARE_MARK=str(mark), SPARE_SECONDS="60")
     process = subprocess.Popen(
         [sys.executable, "-m", "quantrecipe", "apply", recipe, model, "-o", out, "--executor", "ray"],

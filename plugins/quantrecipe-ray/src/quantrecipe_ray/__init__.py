@@ -1,9 +1,9 @@
 """The hook: an executor for quantrecipe that runs on a Ray cluster. Ray itself is imported when the executor is opened.
 
-    executor.py   RayExecutor: its name and its options
-    cluster.py    the connection with a cluster, and which of its nodes can have workers
-    workers.py    RayWorkers: the workers of a run, on all these nodes
-    worker.py     one of them; it is sent to its node
+executor.py   RayExecutor: its name and its options
+cluster.py    the connection with a cluster, and which of its nodes can have workers
+workers.py    RayWorkers: the workers of a run, on all these nodes
+worker.py     one of them; it is sent to its node
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Cluster:
 
     def nodes(self) -> Iterator[Node]:
         """Those that are up and have CPUs."""
-        for it in ray.nodes():
+        for it in ray.nodes():  # type: ignore[no-untyped-call]  # Ray has annotations in some places only
             cpus = int(it["Resources"].get("CPU", 0)) if it["Alive"] else 0
             if cpus:
                 name, host = it.get("NodeName") or "", it["NodeManagerHostname"]
@@ -85,7 +85,9 @@ def connect(address: str) -> Cluster:
             if wanted:
                 raise _no_cluster(wanted, error) from error
     ray.init(address="local", include_dashboard=False, **_QUIET)
-    return Cluster(ours=True, note="" if wanted else "no Ray cluster runs here; this machine does the work alone")
+    return Cluster(
+        ours=True, note="" if wanted else "no Ray cluster runs here; this machine does the work alone"
+    )
 
 
 def _require_answer(address: str) -> None:
@@ -102,6 +104,6 @@ def _require_answer(address: str) -> None:
 def _no_cluster(address: str, error: Exception) -> PluginError:
     return PluginError(
         f"no Ray cluster can be joined under {address}: {' '.join(str(error).split())}",
-        "start quantrecipe on a node of the cluster; `ray start --address=HOST:PORT --num-cpus=0` makes a machine one that "
-        "does no work",
+        "start quantrecipe on a node of the cluster; `ray start --address=HOST:PORT --num-cpus=0` makes a machine one "
+        "that does no work",
     )

@@ -12,7 +12,7 @@ __all__ = ["RayExecutor"]
 
 
 class RayExecutor(Executor):
-    """Workers are actors of Ray. This process has to be on a node of the cluster, and the nodes have to see its files."""
+    """Workers are actors of Ray. This process is on a node of the cluster, and all nodes see its files."""
 
     name: ClassVar[str] = "ray"
     summary: ClassVar[str] = "the nodes of a Ray cluster"
@@ -28,13 +28,13 @@ class RayExecutor(Executor):
                 "type": "integer",
                 "minimum": 0,
                 "default": 0,
-                "description": "of each worker; a node has as many workers as it has CPUs for. 0: one worker with all CPUs",
+                "description": "of each worker; a node has as many workers as it has CPUs for. 0: one with all CPUs",
             },
             "workers": {
                 "type": "integer",
                 "minimum": 0,
                 "default": 0,
-                "description": "that there are at most; with `threads`, a cluster that grows is asked to have room for so "
+                "description": "that there are at most; with `threads`, a cluster that grows is asked for room for so "
                 "many. 0: as many as there is room for",
             },
             "wait": {

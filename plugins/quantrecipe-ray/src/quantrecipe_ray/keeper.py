@@ -6,8 +6,8 @@
     a worker that dies   is replaced; its task is told as lost
     a node that goes     its tasks are put into the queue again: that spot machines end is no fault of theirs
 
-A node that can't open the order ends the run if it was there at the beginning, so that what is missing is installed before
-hours have gone. If it joined later, it isn't used, and that is told.
+A node that can't open the order ends the run if it was there at the beginning, so that what is missing is installed
+before hours have gone. If it joined later, it isn't used, and that is told.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _TOGETHER_SECONDS = 5.0
 """What several nodes lack is told together, if they say so within this time."""
 
 _PATIENCE_SECONDS = 60.0
-"""Then it is told that no worker has begun. To open an order takes a second, or half a minute with kernels to compile."""
+"""Then it is told that no worker has begun. To open an order takes a second, or half a minute if kernels compile."""
 
 _CLOSE_SECONDS = 5.0
 _SHOWN = 300
@@ -93,8 +93,9 @@ class Keeper:
             raise PluginError("no worker is left on any node", self._last)
         sizes = "; ".join(f"{node.name}: {node.cpus}" for node in self._nodes) or "none"
         raise PluginError(
-            f"the cluster has had no node with {self._threads or 1} CPUs for {self._wait:g} s (nodes and their CPUs: {sizes})",
-            "add nodes (ray start --address=HOST:PORT), set --executor-option threads, or wait=SECONDS for nodes to come",
+            f"the cluster has had no node with {self._threads or 1} CPUs for {self._wait:g} s "
+            f"(nodes and their CPUs: {sizes})",
+            "add nodes (ray start --address=HOST:PORT), or set the executor's option threads, or wait",
         )
 
     def again(self, task: Task, where: str, why: object) -> None:
@@ -242,7 +243,9 @@ class Keeper:
         if place.died <= _DIED:
             self._places.fill(place)
 
-    def _tell(self, where: str, lost: str, task: Task | None = None, *, error: Exception | None = None) -> None:
+    def _tell(
+        self, where: str, lost: str, task: Task | None = None, *, error: Exception | None = None
+    ) -> None:
         number = None if task is None else task.number
         with self.changed:
             self.told.append(Outcome(number=number, where=where, lost=lost, error=error))

@@ -1,8 +1,8 @@
-"""Places: where on a cluster's nodes a run has workers. Each place has one actor of Ray at a time, which does one thing.
+"""Places: where on a cluster's nodes a run has workers. Each place has one actor of Ray at a time.
 
-    vacant    nobody is there: the node couldn't open the order, or too many workers have died there
-    opening   its actor waits for CPUs, starts, and opens the order
-    open      it does a task, or waits for one
+vacant    nobody is there: the node couldn't open the order, or too many workers have died there
+opening   its actor waits for CPUs, starts, and opens the order
+open      it does a task, or waits for one
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Places:
     """
 
     def __init__(self, order: Order, *, threads: int, most: int) -> None:
-        register_pickle_by_value(worker)  # a node may lack this package
+        register_pickle_by_value(worker)  # type: ignore[no-untyped-call]  # a node may lack this package
         self._actor: Any = ray.remote(worker.Worker)
         self._order = ray.put(pickle.dumps(order))
         self._threads, self._most = threads, most

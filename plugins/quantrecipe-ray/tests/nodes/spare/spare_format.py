@@ -1,7 +1,7 @@
 """The plugin spare-format: SPARE, which is F32 and may take its time, so that there is work to be interrupted.
 
-What a node does is in its environment: a tensor takes SPARE_SECONDS there, or until nothing is under SPARE_GATE any more; and
-the file SPARE_MARK says which process has begun with one.
+What a node does is in its environment: a tensor takes SPARE_SECONDS there, or until nothing is under SPARE_GATE any
+more; and the file SPARE_MARK says which process has begun with one.
 """
 
 from __future__ import annotations

@@ -1,0 +1,119 @@
+"""How Ray's workers do beside threads of one process, on this machine: python benchmarks/scaling.py [MILLION_WEIGHTS]
+
+    python benchmarks/scaling.py 1000                 the file has a billion weights: 2 GB are read, 0.6 GB written
+    python benchmarks/scaling.py 1000 --rounds 5      the shortest of five runs of each counts [default: 3]
+    python benchmarks/scaling.py 1000 --format IQ4_XS
+
+All run in turns. The cluster is up before; the connection with it, the start of workers and their end are in the times of
+Ray. Each result is compared with the first file, byte by byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import gguf
+import numpy as np
+from quantrecipe.executors.local import Processes
+from quantrecipe.model.open_model import open_model
+from quantrecipe.output.apply import apply_plan
+from quantrecipe.output.shares.by_executor import apply_by
+from quantrecipe.planning import make_plan
+from quantrecipe.recipe.load import load_recipe_text
+from quantrecipe.registry import load_registry
+
+from quantrecipe_ray import RayExecutor
+
+COLS, ROWS = 4096, 4096
+"""Of each tensor: 17 million weights."""
+
+
+def write_model(path: Path, weights: int) -> None:
+    """BF16, all tensors the same random weights: no format is quicker because of that."""
+    rng = np.random.default_rng(0)
+    values = (rng.standard_normal((ROWS, COLS), np.float32) * 0.02).view(np.uint32) >> 16
+    writer = gguf.GGUFWriter(str(path), "llama")
+    count = max(1, round(weights / values.size))
+    writer.add_block_count(count)
+    writer.add_head_count(32)
+    stored = values.astype(np.uint16).view(np.uint8)
+    for layer in range(count):
+        writer.add_tensor(f"blk.{layer}.attn_q.weight", stored, raw_dtype=gguf.GGMLQuantizationType.BF16)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("millions", nargs="?", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--format", default="Q4_K")
+    parser.add_argument("--folder", type=Path)
+    given = parser.parse_args()
+    os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "^"
+    from ray.cluster_utils import Cluster
+
+    registry = load_registry()
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        model, out, first = (Path(folder) / name for name in ("model.gguf", "out.gguf", "first.gguf"))
+        write_model(model, given.millions * 1_000_000)
+        plan = make_plan(
+            load_recipe_text(f"quantrecipe: 1\nname: all\ndefault: {given.format}\n", registry=registry),
+            open_model(model, registry=registry),
+            registry=registry,
+        )
+        apply_plan(plan, first, registry=registry)  # kernels are compiled, and the model is in memory
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": os.cpu_count(), "include_dashboard": False}
+        )
+        os.environ["RAY_ADDRESS"] = cluster.address
+
+        def ray(workers: int, threads: int) -> Callable[[], object]:
+            executor = RayExecutor({"workers": workers, "threads": threads})
+            return lambda: apply_by(executor, plan, out, registry=registry)
+
+        def local(threads: int) -> Callable[[], object]:
+            return lambda: apply_plan(plan, out, registry=registry, threads=threads)
+
+        def processes(workers: int) -> Callable[[], object]:
+            executor = Processes({"workers": workers})
+            return lambda: apply_by(executor, plan, out, registry=registry)
+
+        ways = {
+            "1 thread": local(1),
+            "2 threads": local(2),
+            "processes: 1 of 1 thread": processes(1),
+            "processes: 2 of 1 thread": processes(2),
+            "ray: 1 of 1 thread": ray(1, 1),
+            "ray: 2 of 1 thread": ray(2, 1),
+            "ray: 1 of 2 threads": ray(1, 2),
+        }
+        best = dict.fromkeys(ways, float("inf"))
+        try:
+            for _ in range(given.rounds):
+                for name, way in ways.items():
+                    begin = time.perf_counter()
+                    way()
+                    best[name] = min(best[name], time.perf_counter() - begin)
+                    if not filecmp.cmp(first, out, shallow=False):
+                        raise SystemExit(f"{name}: other bytes")
+                    out.unlink()
+        finally:
+            cluster.shutdown()
+    print(f"{plan.model.size / 1e6:,.0f} million weights to {given.format}\n")
+    print("                            seconds   x 1 thread   x as many threads")
+    for name, seconds in best.items():
+        threads = "2 threads" if "2" in name else "1 thread"
+        print(f"{name:26} {seconds:8.2f} {seconds / best['1 thread']:12.2f} {seconds / best[threads]:19.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -153,6 +153,11 @@ def command(
         raise click.UsageError("--verify-layers judges on the texts of --verify, and there are none.")
     sharing = Sharing(**{name: options.pop(name) for name in Sharing.__slots__})
     sharing.check(reuse=reuse, verify=held_out, keep_part=keep_part)
+    if sharing.executor is not None and threads is not None:
+        raise click.UsageError(
+            "--threads is for this process: an executor has options of its own, such as "
+            "--executor-option threads=4."
+        )
     wanted = PlanOptions(**options)
     planned = load_planned(ctx, recipes, model, wanted, globs=True)
     plans, registry = [planned.plan(it) for it in planned.recipes], planned.inputs.registry

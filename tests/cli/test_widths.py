@@ -107,6 +107,7 @@ CASES: dict[str, list[str]] = {
         f"plan mine.yaml {DEEPSEEK}",
         f"plan llama.cpp/Q4_K_M '{EXAMPLE}' --imatrix '{CODE}'",
         f"plan llama.cpp/IQ2_XS {MOE}",
+        f"plan llama.cpp/Q8_0 {MOE} --cluster nodes=10,threads=16,rate=12M,lost=1,price=1.2/h",
     ],
     "store": [
         "store list store",

@@ -29,7 +29,7 @@ from quantrecipe.output.shares.folder import open_pieces
 from quantrecipe.output.shares.make import MadeUnit, assignments_by_matrix, places
 from quantrecipe.output.shares.order import order_of
 from quantrecipe.output.shares.part import require_room
-from quantrecipe.output.shares.units import WorkUnit, cut, unit_bytes
+from quantrecipe.output.shares.units import MOST, WorkUnit, cut, unit_bytes
 from quantrecipe.output.space import require_space
 from quantrecipe.output.transform import Handling, Nan
 from quantrecipe.output.warm import compile_kernels
@@ -79,7 +79,7 @@ def apply_by(
     if pieces is None:
         order = order_of(plan, registry, nan=handling, store=kept)
         with executor.open(order) as workers:
-            units = cut(plan, nbytes or unit_bytes(plan, max(1, workers.width)))
+            units = cut(plan, nbytes or unit_bytes(plan, max(1, workers.width)), most=MOST)
             return _to_places(plan, paths, workers, units, progress, force, begin, compiled)
     folder = Path(pieces)
     found = open_pieces(folder, plan, nan=handling, workers=_WORKERS, nbytes=nbytes)

@@ -196,6 +196,9 @@ def simulate(
         run.at(now + cluster.start, lambda when: take(node, when))
 
     def take(node: int, now: float) -> None:
+        if fails[node] <= now:  # while it waited
+            gone(node, fails[node], now)
+            return
         order = orders[node]
         while at[node] < len(order) and run.state[order[at[node]]]:
             at[node] += 1
@@ -221,12 +224,15 @@ def simulate(
         take(node, now)
 
     def lose(node: int, index: int, now: float) -> None:
-        run.node_seconds += now - began[node]
         run.again += 1
         run.silent += 1
         run.at(now + cluster.lease, lambda when: free(index, when))
+        gone(node, now, now)
+
+    def gone(node: int, when: float, now: float) -> None:
+        run.node_seconds += when - began[node]
         if cluster.back is not None:
-            run.at(now + cluster.back, lambda when: come_back(node, when))
+            run.at(max(now, when + cluster.back), lambda then: come_back(node, then))
 
     def come_back(node: int, now: float) -> None:
         if 0 in run.state or run.silent:

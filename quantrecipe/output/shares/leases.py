@@ -66,8 +66,11 @@ class Leases:
         """How often a holder that is alive touches its lease."""
         return self._seconds / _TOUCHES
 
-    def seen(self, number: int) -> Lease | None:
-        """A unit's lease; None where nobody has it. OutputError where the folder can't be used."""
+    def seen(self, number: int, now: float | None = None) -> Lease | None:
+        """A unit's lease; None where nobody has it. OutputError where the folder can't be used.
+
+        now: what `now()` said a moment ago; None: it is asked
+        """
         try:
             with self._path(number).open("rb") as file:  # to open it has NFS ask the server
                 touched = os.fstat(file.fileno()).st_mtime
@@ -79,7 +82,7 @@ class Leases:
         said = {}
         with suppress(ValueError):  # its holder is about to write it
             said = json.loads(text)
-        age = self._now() - touched
+        age = (self.now() if now is None else now) - touched
         return Lease(
             who=str(said.get("who", "another process")),
             token=str(said.get("token", "")),
@@ -140,7 +143,7 @@ class Leases:
             with suppress(OSError):
                 os.utime(fd if os.utime in os.supports_fd else self._path(number))
 
-    def _now(self) -> float:
+    def now(self) -> float:
         """The present, as the file system has it."""
         try:
             with self._clock.open("ab") as file:

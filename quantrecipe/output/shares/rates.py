@@ -26,6 +26,7 @@ from quantrecipe.output.row_units import CHUNK_WEIGHTS, PART_WEIGHTS
 from quantrecipe.output.shares.make import Maker
 from quantrecipe.output.shares.units import RowRange, WorkUnit
 from quantrecipe.output.warm import compile_kernels
+from quantrecipe.plan.companions import companion_of
 from quantrecipe.plan.plan import Assignment, Plan, PlannedFile
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
@@ -150,11 +151,19 @@ def _applying(plan: Plan, a: Assignment, registry: Registry, path: Path) -> floa
     )
     nbytes = shape[0] * a.format.spec.row_bytes(a.tensor.cols)
     sample = replace(a, tensor=tensor, nbytes=nbytes, offset=0)
+    assignments = [sample]
+    if (suffix := a.format.spec.companion) is not None and not a.copied:
+        factors, float32 = companion_of(tensor, suffix), registry.formats["F32"]
+        assignments.append(
+            Assignment(
+                tensor=factors, format=float32, nbytes=4, offset=nbytes, because=a.because, owner=_NAME
+            )
+        )
     maker = Maker(
         replace(
             plan,
             model=model,
-            files=(PlannedFile(metadata={}, assignments=(sample,), header=0, nbytes=nbytes),),
+            files=(PlannedFile(metadata={}, assignments=tuple(assignments), header=0, nbytes=nbytes),),
             importance=cast(Importance, _AnyImportance()) if a.importance else None,
         ),
         registry,

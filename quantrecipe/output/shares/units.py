@@ -25,13 +25,14 @@ LEAST = 64 << 20
 64 MB take a core about half a second."""
 
 MOST = 2 << 30
-"""Bytes of a unit: so much is done again where a machine is lost, and is in memory where an executor returns it."""
+"""Bytes of a unit that is in memory, where workers return what they make."""
 
 EACH = 16
-"""Units for each worker, at least. Workers who end first wait for the others for half a unit on average: 3 %."""
+"""Small units for each worker. Those who end first wait for the others for half a unit on average: 3 %."""
 
-_LARGE = 1.5
-"""A tensor of more units than this is cut; one of less is no worse as one unit than as two small ones."""
+_LARGE = 4
+"""A tensor of more such units is cut: a quarter of what a worker does. To cut it costs reading its source once more,
+for the hash. Not to cut it costs little, since each worker begins with its largest units."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,13 +76,18 @@ class WorkUnit:
 
 
 def unit_bytes(plan: Plan, workers: int) -> int:
-    """How many bytes a unit is to have for so many workers."""
+    """How many bytes a small unit is to have for so many workers."""
     total = sum(_stored(plan, a) + a.nbytes for a in plan.assignments)
-    return min(MOST, max(LEAST, total // (EACH * workers)))
+    return max(LEAST, total // (EACH * workers))
 
 
-def cut(plan: Plan, nbytes: int) -> tuple[WorkUnit, ...]:
-    """All units of a plan, each of about so many bytes. The same for the same plan, wherever it is asked."""
+def cut(plan: Plan, nbytes: int, most: int | None = None) -> tuple[WorkUnit, ...]:
+    """All units of a plan, each of about so many bytes. The same for the same plan, wherever it is asked.
+
+    most: that a unit may have, as far as its tensor can be cut; None: four times as many
+    """
+    nbytes = nbytes if most is None else min(nbytes, most)
+    most = _LARGE * nbytes if most is None else most
     found: list[WorkUnit] = []
     group: list[RowRange] = []
     beside = _companions(plan)
@@ -106,7 +112,7 @@ def cut(plan: Plan, nbytes: int) -> tuple[WorkUnit, ...]:
         stored = _stored(plan, a)
         becomes = a.nbytes + sum(it.nbytes for it in beside.get(a.tensor.name, ()))
         cost = stored + becomes
-        pieces = list(_pieces(plan, a, nbytes, cost, a.tensor.name in beside))
+        pieces = list(_pieces(plan, a, nbytes if cost > most else cost, cost, a.tensor.name in beside))
         if len(pieces) > 1:
             rows = a.tensor.rows * a.tensor.experts
             for it in pieces:
@@ -159,7 +165,7 @@ def _place(plan: Plan, a: Assignment) -> tuple[str, int, str]:
 def _pieces(plan: Plan, a: Assignment, nbytes: int, cost: int, factors: bool) -> Iterator[RowRange]:
     """The rows of a tensor, in parts of about so many bytes where it has many more."""
     tensor, rows = a.tensor, a.tensor.rows * a.tensor.experts
-    if cost <= _LARGE * nbytes or not tensor.size:
+    if cost <= nbytes or not tensor.size:
         yield RowRange(tensor=tensor.name, start=0, stop=rows if tensor.size else 0)
         return
     wanted = max(1, nbytes * rows // cost)

@@ -91,7 +91,7 @@ def test_what_somebody_is_at_is_waited_for(out: Path, tmp_path: Path, registry: 
 def test_a_damaged_piece_is_named_and_made_again(
     place: str, out: Path, tmp_path: Path, registry: Registry
 ) -> None:
-    plan = plan_of_kind("experts", tmp_path, registry)
+    plan = plan_of_kind("dense", tmp_path, registry)
     folder = made(plan, out, registry)
     unit = next(it for it in open_pieces(folder, plan, nan="error").units if it.ranges[:1] and it.number > 3)
     path = folder / f"{unit.number:06d}.piece"

@@ -4,8 +4,8 @@
     python benchmarks/scaling.py 1000 --rounds 5      the shortest of five runs of each counts [default: 3]
     python benchmarks/scaling.py 1000 --format IQ4_XS
 
-All run in turns. The cluster is up before; the connection with it, the start of workers and their end are in the times of
-Ray. Each result is compared with the first file, byte by byte.
+All run in turns. The cluster is up before; the connection with it, the start of workers and their end are in the times
+of Ray. Each result is compared with the first file, byte by byte.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import gguf
 import numpy as np
 from quantrecipe.executors.local import Processes
@@ -108,11 +109,13 @@ def main() -> None:
                     out.unlink()
         finally:
             cluster.shutdown()
-    print(f"{plan.model.size / 1e6:,.0f} million weights to {given.format}\n")
-    print("                            seconds   x 1 thread   x as many threads")
+    click.echo(f"{sum(it.size for it in plan.model.tensors) / 1e6:,.0f} million weights to {given.format}\n")
+    click.echo("                            seconds   x 1 thread   x as many threads")
     for name, seconds in best.items():
         threads = "2 threads" if "2" in name else "1 thread"
-        print(f"{name:26} {seconds:8.2f} {seconds / best['1 thread']:12.2f} {seconds / best[threads]:19.2f}")
+        click.echo(
+            f"{name:26} {seconds:8.2f} {seconds / best['1 thread']:12.2f} {seconds / best[threads]:19.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -37,13 +37,16 @@ FACTORS = recipe(rule("ffn_up*", "NVFP4"), rule("attn_q", "NVFP4"), default="Q5_
 WITH_IMPORTANCE = recipe(rule("ffn_*", "IQ4_XS"), default="Q4_K")
 FEEDBACK = "quantrecipe: 1\ndefault: Q4_0\nencoder: {name: feedback, damping: 0.01}\n"
 
-KINDS = ("dense", "shards", "experts", "factors", "factors of experts", "tied", "importance", "feedback")
-"""Names of the plans. All but `feedback` copy tensors, too: norms, or attn_output."""
+KINDS = (
+    *("dense", "shards", "experts", "factors", "factors of experts", "tied", "importance"),
+    *("feedback", "feedback of experts"),
+)
+"""Names of the plans. All copy tensors, too: norms, or attn_output."""
 
 
 def plan_of_kind(kind: str, folder: Path, registry: Registry) -> Plan:
     """The plan, whose model is in a file of the folder: always the same."""
-    experts = 3 if kind in ("experts", "factors of experts", "importance") else 0
+    experts = 3 if kind.endswith("experts") or kind == "importance" else 0
     weights = llama_tensors(layers=2, experts=experts, tied=kind == "tied")
     path = folder / "source.gguf"
     if not path.exists():
@@ -69,6 +72,11 @@ def plan_of_kind(kind: str, folder: Path, registry: Registry) -> Plan:
                 }
                 write_gguf_imatrix(matrix, {name: (sums, counts) for name, (counts, sums) in entries.items()})
             return make_plan(WITH_IMPORTANCE, model, registry=registry, importance=read_importance(matrix))
+        case "feedback of experts":
+            up = "blk.0.ffn_up_exps.weight"
+            grams = write_statistics(folder, {up: (256, (700, 800, 900))}, indefinite=(up,))
+            mix = load_recipe_text(FEEDBACK, registry=registry)
+            return make_plan(mix, model, registry=registry, statistics=grams)
         case "feedback":
             query, key = "blk.0.attn_q.weight", "blk.0.attn_k.weight"
             grams = write_statistics(

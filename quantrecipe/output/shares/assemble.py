@@ -48,7 +48,7 @@ _SHOWN = 3
 class Gathered:
     """What is known of a plan's tensors from the units that were made.
 
-    ranges:  by tensor, in the order of its rows: the piece, and where in it
+    ranges:  by tensor: the piece, and where in it
     sources: by tensor, the hash of what it was made from
     """
 
@@ -68,7 +68,6 @@ class Gathered:
     def settle(self) -> None:
         """Put together what is known of the tensors that were made in several ranges."""
         for name, found in self.ranges.items():
-            found.sort(key=lambda it: it[1].start)
             ranges = [it for _, it in found]
             if ranges[0].source:
                 self.sources[name] = ranges[0].source

@@ -113,6 +113,35 @@ def test_what_a_lost_one_was_at_is_made_when_its_lease_is_over(
     assert 3 in {unit.number for unit in result.made}
 
 
+def test_a_silent_one_is_waited_for(plan: Plan, out: Path, registry: Registry) -> None:
+    """Its lease isn't over when nothing else is left to do."""
+    prepared(plan, out, 1.5)
+    folder = run(plan, out, registry, 1).folder
+    (folder / "000003.piece").unlink()
+    (folder / "000003.lease").write_text('{"who": "lost", "token": "t"}')
+    result = run(plan, out, registry, 2)
+    assert [unit.number for unit in result.made] == [3]
+    assert result.left == ()
+
+
+def test_a_unit_that_is_made_while_its_lease_is_taken_isn_t_made_again(
+    plan: Plan, out: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(plan, out, registry, 1).folder
+    piece = folder / "000003.piece"
+    piece.rename(folder / "kept")
+    acquire = Leases._acquire
+
+    def meanwhile(self: Leases, number: int) -> int | None:
+        found = acquire(self, number)
+        (folder / "kept").rename(piece)
+        return found
+
+    monkeypatch.setattr(Leases, "_acquire", meanwhile)
+    assert run(plan, out, registry, 2).made == ()
+    assert not list(folder.glob("*.lease"))
+
+
 def test_several_at_once_make_each_unit_once(plan: Plan, out: Path, registry: Registry) -> None:
     results: list[PartResult] = []
     threads = [

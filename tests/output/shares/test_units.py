@@ -60,7 +60,7 @@ def test_a_tensor_in_parts_is_hashed_once(kind: str, tmp_path: Path, registry: R
     assert in_parts == {name for name, is_whole in whole.items() if not is_whole}
 
 
-@pytest.mark.parametrize("kind", ["factors", "factors of experts", "feedback"])
+@pytest.mark.parametrize("kind", ["factors", "factors of experts", "feedback", "feedback of experts"])
 def test_what_depends_on_a_matrix_is_cut_between_experts(
     kind: str, tmp_path: Path, registry: Registry
 ) -> None:

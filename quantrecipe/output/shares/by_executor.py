@@ -12,7 +12,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from quantrecipe.api import Executor, Task, Workers
 from quantrecipe.errors import OutputError
@@ -168,7 +170,7 @@ def _tasks(units: Iterable[WorkUnit]) -> Iterable[Task]:
 def _write(
     unit: WorkUnit,
     made: MadeUnit,
-    data: bytearray,
+    data: NDArray[np.uint8],
     by_matrix: dict[str, list[Assignment]],
     part_of: dict[str, PartFile],
 ) -> None:

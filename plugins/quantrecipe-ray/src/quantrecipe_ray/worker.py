@@ -38,21 +38,25 @@ class Worker:
             return "", pickle.dumps(sendable(error, _here()))
         return "", b""
 
-    def do(self, task: bytes) -> tuple[bytes, bytes]:
-        """What became of a task, without its result; and the result. Both are pickles, the second may be large.
+    def do(self, task: bytes) -> tuple[bytes, list[Any]]:
+        """What became of a task, without its result; and the result. Both are pickles, the second may be large: behind
+        it are the arrays in it, which Ray writes to its memory, and maps there, without a copy.
 
         Ray keeps what is small with whoever asked for it, who so knows at once that this worker is free, and keeps what
         is large here until it is fetched.
         """
         from dataclasses import replace
 
+        import numpy
         from quantrecipe.api import sendable
 
         assert self._do is not None  # noqa: S101  # nobody gives tasks to a worker that couldn't be opened
         outcome = self._do(pickle.loads(task))
-        result = b""
+        result: list[Any] = []
+        buffers: list[pickle.PickleBuffer] = []
         try:
-            result = pickle.dumps(outcome.result, protocol=pickle.HIGHEST_PROTOCOL)
+            data = pickle.dumps(outcome.result, protocol=5, buffer_callback=buffers.append)
+            result = [data, *(numpy.frombuffer(it.raw(), numpy.uint8) for it in buffers)]
         except Exception as error:  # noqa: BLE001  # a result that can't travel is the function's mistake
             outcome = replace(outcome, error=sendable(error, _here()))
         return pickle.dumps(replace(outcome, result=None)), result

@@ -62,7 +62,8 @@ class RayWorkers(Workers):
         with self._keeper.changed:
             outcome, task = self._keeper.made.pop(reference)
         try:
-            return replace(outcome, result=pickle.loads(ray.get(reference)))  # of a worker of this run
+            data, *arrays = ray.get(reference)
+            return replace(outcome, result=pickle.loads(data, buffers=arrays))  # of a worker of this run
         except RayError as error:
             self._keeper.again(task, outcome.where, error)
             return None

@@ -175,7 +175,7 @@ def _write(
     part_of: dict[str, PartFile],
 ) -> None:
     """Write a unit's bytes where they belong. OutputError where they have changed on their way."""
-    whole = memoryview(data)
+    whole = data.data
     for place, it in zip(places(by_matrix, unit), made.ranges, strict=True):
         a, found = place.assignment, whole[place.offset : place.offset + place.nbytes]
         if xxhash.xxh3_128_hexdigest(found) != it.data:

@@ -101,7 +101,7 @@ def _overtake(run: _Run) -> None:
     for it in islice(run.running.values(), run.workers.width):
         it.started = now if it.started is None else it.started
     idle = run.workers.width - sum(it.copies for it in run.running.values())
-    if idle <= 0 or not run.exhausted or run.again or not run.rates:
+    if idle <= 0 or not run.rates:  # as long as tasks wait, nobody is idle
         return
     rate = median(run.rates)
     for it in run.running.values():

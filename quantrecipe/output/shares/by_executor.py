@@ -41,7 +41,10 @@ from quantrecipe.registry import Registry, load_registry
 
 __all__ = ["apply_by"]
 
-_CHUNK = 4 << 20
+_CHUNK = 4 << 20  # bytes that are hashed in one go
+
+_WORKERS = 16
+"""For how many workers the work is cut where pieces may be gone on with: more of them still have several units each."""
 
 
 def apply_by(
@@ -107,10 +110,6 @@ def apply_by(
         compile_seconds=compiled,
         read=read + result.read,
     )
-
-
-_WORKERS = 16
-"""For how many workers the work is cut where others may go on with it: more of them still have several units each."""
 
 
 def _to_places(

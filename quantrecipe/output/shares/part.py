@@ -46,8 +46,8 @@ __all__ = [
     "shares_of",
 ]
 
-_LOOK_SECONDS = 1.0
-"""Between two looks at the folder while there is nothing to do, at least."""
+_FIRST_LOOK_SECONDS, _LONGER, _LOOK_SECONDS = 0.05, 1.5, 1.0
+"""Between two looks at the folder while there is nothing to do: at first, how it grows, and in the end."""
 
 _LOOKED_AT_SECONDS = 0.05
 """For each unit that is looked at: a hundred processes that wait for a hundred units ask 2,000 times a second."""
@@ -223,7 +223,7 @@ class Shift:
         """Wait for something to do: True; or until it is known that others live who are at the rest: False."""
         now = self._leases.now()
         first = {unit.number: self._leases.seen(unit.number, now) for unit in missing}
-        silent = dict(first)
+        silent, pause = dict(first), _FIRST_LOOK_SECONDS
         while silent or to_the_end:
             now = self._leases.now()
             for number in first:
@@ -236,8 +236,10 @@ class Shift:
                     return True
                 elif seen != first[number]:
                     silent.pop(number, None)
-            pause = max(_LOOK_SECONDS, len(first) * _LOOKED_AT_SECONDS)
-            self._never.wait(min(pause, self._leases.touch_seconds / 2))
+            if silent or to_the_end:
+                most = max(_LOOK_SECONDS, len(first) * _LOOKED_AT_SECONDS)
+                pause = min(pause * _LONGER, most, self._leases.touch_seconds / 2)
+                self._never.wait(pause)
         return False
 
     def _left(self, missing: Iterable[WorkUnit]) -> list[Left]:

@@ -109,7 +109,7 @@ def test_a_lost_node_costs_its_lease_at_the_end() -> None:
     runs = [run(alike(8, seconds=80.0), cluster, seed) for seed in range(300)]
     late = [it for it in runs if it.again == 1 and 500 < it.making < 560]
     finished = [it for it in late if it.assembling == 0]  # of some, the other was lost while it waited
-    assert finished
+    assert 0 < len(finished) < len(late)
     assert all(510 <= it.making <= 550 for it in finished)
 
 

@@ -21,6 +21,8 @@ from quantrecipe.output.shares.leases import Leases
 from quantrecipe.output.shares.make import Maker
 from quantrecipe.output.shares.part import Part, PartResult, make_part, order_of_units, share_of
 from quantrecipe.output.shares.units import WorkUnit, cut
+from quantrecipe.output.store.store import open_store
+from quantrecipe.output.store.upkeep import entries_of
 from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import Registry, load_registry
 
@@ -204,6 +206,15 @@ def test_a_store_is_used_and_added_to(plan: Plan, out: Path, registry: Registry)
     assert set(second.from_store) >= {"blk.0.ffn_up.weight"}
     peace = apply_plan(plan, out.with_name("peace.gguf"), registry=registry)
     assert same_files(assemble(plan, out, registry=registry), peace)
+
+
+def test_rows_of_a_tensor_aren_t_kept_in_a_store(plan: Plan, out: Path, registry: Registry) -> None:
+    store = out.with_name("store")
+    run(plan, out, registry, 1, store=store)
+    whole = {it.tensor for unit in cut(plan, SMALL) for it in unit.ranges if it.whole}
+    kept = {it.facts.tensor for it in entries_of(open_store(store, create=False)) if it.facts is not None}
+    assert kept
+    assert kept <= whole
 
 
 def test_a_disk_without_room_is_told_before_any_work(

@@ -4,8 +4,9 @@
     python benchmarks/scaling.py 1000 --rounds 5      the shortest of five runs of each counts [default: 3]
     python benchmarks/scaling.py 1000 --format IQ4_XS
 
-All run in turns. The cluster is up before; the connection with it, the start of workers and their end are in the times
-of Ray. Each result is compared with the first file, byte by byte.
+"CPU" are the seconds of the processors that quantrecipe and its workers take together, Ray's own processes not counted:
+other programs on the machine change them little. All run in turns. The cluster is up before; the connection with it,
+the start of workers and their end are in the times of Ray. Each result is compared with the first file, byte by byte.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pathlib import Path
 import click
 import gguf
 import numpy as np
+import psutil
+from quantrecipe.api import Order, Workers
 from quantrecipe.executors.local import Processes
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
@@ -52,6 +55,29 @@ def write_model(path: Path, weights: int) -> None:
     writer.close()
 
 
+class _Counted(RayExecutor):
+    """Notes how many seconds of the processor the workers took."""
+
+    seconds = 0.0
+
+    def open(self, order: Order) -> Workers:
+        workers = super().open(order)
+        close = workers.close
+
+        def counting() -> None:
+            found = psutil.Process().children(recursive=True)
+            type(self).seconds = sum(_processor(it) for it in found if it.name().startswith("ray::Worker"))
+            close()
+
+        workers.close = counting  # type: ignore[method-assign]  # of this one only
+        return workers
+
+
+def _processor(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("millions", nargs="?", type=int, default=200)
@@ -78,7 +104,7 @@ def main() -> None:
         os.environ["RAY_ADDRESS"] = cluster.address
 
         def ray(workers: int, threads: int) -> Callable[[], object]:
-            executor = RayExecutor({"workers": workers, "threads": threads})
+            executor = _Counted({"workers": workers, "threads": threads})
             return lambda: apply_by(executor, plan, out, registry=registry)
 
         def local(threads: int) -> Callable[[], object]:
@@ -97,25 +123,29 @@ def main() -> None:
             "ray: 2 of 1 thread": ray(2, 1),
             "ray: 1 of 2 threads": ray(1, 2),
         }
-        best = dict.fromkeys(ways, float("inf"))
+        best, processor = dict.fromkeys(ways, float("inf")), dict.fromkeys(ways, float("inf"))
         try:
             for _ in range(given.rounds):
                 for name, way in ways.items():
-                    begin = time.perf_counter()
+                    begin, before, _Counted.seconds = time.perf_counter(), os.times(), 0.0
                     way()
                     best[name] = min(best[name], time.perf_counter() - begin)
+                    spent = sum(os.times()[:4]) - sum(before[:4]) + _Counted.seconds
+                    processor[name] = min(processor[name], spent)
                     if not filecmp.cmp(first, out, shallow=False):
                         raise SystemExit(f"{name}: other bytes")
                     out.unlink()
         finally:
             cluster.shutdown()
     click.echo(f"{sum(it.size for it in plan.model.tensors) / 1e6:,.0f} million weights to {given.format}\n")
-    click.echo("                            seconds   x 1 thread   x as many threads")
+    click.echo("                            seconds   x as many threads      CPU   x as many threads")
     for name, seconds in best.items():
         threads = "2 threads" if "2" in name else "1 thread"
-        click.echo(
-            f"{name:26} {seconds:8.2f} {seconds / best['1 thread']:12.2f} {seconds / best[threads]:19.2f}"
+        spent = processor[name]
+        ratios = (
+            f"{seconds:8.2f} {seconds / best[threads]:19.2f} {spent:8.2f} {spent / processor[threads]:19.2f}"
         )
+        click.echo(f"{name:26} {ratios}")
 
 
 if __name__ == "__main__":

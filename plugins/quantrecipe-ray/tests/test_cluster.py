@@ -243,6 +243,31 @@ def test_an_address_without_a_cluster_is_told_at_once(address: str, said: str) -
     assert time.monotonic() - begin < 15
 
 
+def test_a_connection_that_was_there_is_used_and_stays(cluster: Any) -> None:
+    import ray
+
+    ray.init(cluster.address, log_to_driver=False)
+    try:
+        with pytest.raises(
+            PluginError, match=f"is connected with the Ray cluster {cluster.address}, not with local"
+        ):
+            RayExecutor({"address": "local"}).open(ORDER)
+        with RayExecutor().open(ORDER) as workers:
+            assert run([("multiply", 2)], workers, []) == [6]
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
+
+
+def test_a_worker_that_dies_is_replaced(cluster: Any, tmp_path: Path) -> None:
+    told: list[str] = []
+    marks = [("die once", str(tmp_path / str(number))) for number in range(3)]
+    with RayExecutor({"workers": 1}).open(ORDER) as workers:
+        assert run([*marks, ("multiply", 2)], workers, told) == ["alive"] * 3 + [6]
+    assert len(told) == 3
+    assert all(it.startswith(("one (", "two (", "three (")) for it in told)
+
+
 def test_ctrl_c_ends_all_workers_and_leaves_nothing(
     model: Path, cluster: Any, node: Callable[..., Any], tmp_path: Path
 ) -> None:

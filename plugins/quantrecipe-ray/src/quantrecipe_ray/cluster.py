@@ -69,6 +69,12 @@ class Cluster:
 def connect(address: str) -> Cluster:
     """The cluster under an address; see RayExecutor. PluginError where there is none."""
     if ray.is_initialized():
+        there = ray.get_runtime_context().gcs_address
+        if address not in ("", "auto", there):
+            raise PluginError(
+                f"this process is connected with the Ray cluster {there}, not with {address}",
+                "leave the address out, or call ray.shutdown() before",
+            )
         return Cluster(ours=False)
     wanted = address or os.environ.get("RAY_ADDRESS", "")
     if wanted.startswith("ray://"):

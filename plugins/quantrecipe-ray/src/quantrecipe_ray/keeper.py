@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -73,7 +74,7 @@ class Keeper:
         self._nodes: tuple[Node, ...] = ()
         self._moved: Counter[int] = Counter()
         self._refused: list[tuple[Place, Exception]] = []
-        self._last = ""
+        self._last, self._vacant = "", False
         self._begun = self._had_workers = self._looked = self._refused_at = time.monotonic()
         self._patient = True
         self._closed = threading.Event()
@@ -87,10 +88,12 @@ class Keeper:
 
     def require_hope(self) -> None:
         """PluginError where no worker is left, and none will come."""
-        if self.width or time.monotonic() - self._had_workers < self._wait:
+        if self.width or self._refused:
             return
-        if any(self._places):
+        if self._vacant:
             raise PluginError("no worker is left on any node", self._last)
+        if time.monotonic() - self._had_workers < self._wait:
+            return
         sizes = "; ".join(f"{node.name}: {node.cpus}" for node in self._nodes) or "none"
         raise PluginError(
             f"the cluster has had no node with {self._threads or 1} CPUs for {self._wait:g} s "
@@ -112,7 +115,8 @@ class Keeper:
         self._closed.set()
         self._thread.join(_CLOSE_SECONDS)
         for place in self._places.taken:
-            place.vacate()
+            with suppress(RayError, ConnectionError):  # it may have gone, and the cluster with it
+                place.vacate()
 
     def _keep(self) -> None:
         try:
@@ -150,6 +154,7 @@ class Keeper:
 
     def _count(self) -> None:
         self.width = len(self._places.taken)
+        self._vacant = not self.width and any(self._places)
         if self.width:
             self._had_workers = time.monotonic()
 
@@ -221,8 +226,8 @@ class Keeper:
         opening = any(place.first and not place.open for place in self._places.taken)
         if not opening or time.monotonic() - self._refused_at > _TOGETHER_SECONDS:
             where, error = _together(self._refused)
-            self._refused = []
             self._tell(where, "", error=error)
+            self._refused = []
 
     def _doubt(self, place: Place, error: RayError) -> None:
         """A worker can't be reached. Soon the cluster knows if its node is gone; its task doesn't wait for that."""

@@ -644,11 +644,13 @@ class Task:
 class Outcome:
     """What became of a task, or of a worker.
 
-    number: of the task; None where a worker couldn't be opened: `error` says why then
+    number: of the task; None for what is about a worker: `error` says why it couldn't be opened, which ends the run, or
+            `lost` what else there is to tell, which doesn't
     where:  which worker, for people
     result: what the function returned
     error:  what it raised (see `sendable`). The run ends with it: another worker would meet the same
-    lost:   why nothing came of it, "" otherwise: the worker died, or its machine went away. Another does the task then
+    lost:   why nothing came of it, "" otherwise: the worker died, or its machine went away. Another does the task then.
+            It is told to the user
     seconds: that it took
     """
 

@@ -19,7 +19,15 @@ from quantrecipe.output.progress import Progress, Silent
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["apply_progress", "keep_asked", "say_compiling", "say_kept", "say_resumed", "say_started_over"]
+__all__ = [
+    "apply_progress",
+    "keep_asked",
+    "say_compiling",
+    "say_kept",
+    "say_resumed",
+    "say_started_over",
+    "say_told",
+]
 
 
 def apply_progress(console: Console) -> AbstractContextManager[Progress]:
@@ -59,6 +67,11 @@ def say_kept(console: Console, part: Path, share: float) -> None:
     print_note(console, Problem(what=what, remedy="the same command goes on with it"))
 
 
+def say_told(console: Console, what: str) -> None:
+    """What has become of an executor's workers."""
+    print_note(console, Problem(what=what))
+
+
 def keep_asked(console: Console, progress: Progress, *, keep_part: bool) -> Callable[[Path, float], bool]:
     """Whether a part stays after Ctrl-C: where `--keep-part` says so, or somebody at a terminal does."""
 
@@ -94,3 +107,6 @@ class _Unwatched(Silent):
 
     def kept(self, part: Path, share: float) -> None:
         say_kept(self._console, part, share)
+
+    def told(self, what: str) -> None:
+        say_told(self._console, what)

@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from quantrecipe.cli.apply_progress import say_compiling, say_kept, say_resumed, say_started_over
+from quantrecipe.cli.apply_progress import say_compiling, say_kept, say_resumed, say_started_over, say_told
 from quantrecipe.cli.context import watched
 from quantrecipe.cli.errors import print_note, printable
 from quantrecipe.cli.tables import shorten
@@ -121,6 +121,9 @@ class ApplyBar(WatchedBar):
     def kept(self, part: Path, share: float) -> None:
         self._bar.stop()
         say_kept(self._bar.console, part, share)
+
+    def told(self, what: str) -> None:
+        say_told(self._bar.console, what)
 
     def stop(self) -> None:
         """Draw it no more: somebody is to be asked."""

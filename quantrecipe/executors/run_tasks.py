@@ -56,10 +56,15 @@ class _Run:
 
 
 def run_tasks(
-    workers: Workers, tasks: Iterable[Task], *, clock: Callable[[], float] = time.monotonic
+    workers: Workers,
+    tasks: Iterable[Task],
+    *,
+    told: Callable[[str], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[tuple[Task, Any]]:
     """Each task with its result, as they end. What a task or a worker's opening raises is raised here.
 
+    told:  gets what a user should know and doesn't end the run: of workers that are lost, and tasks with them
     clock: seconds, from anywhere on
     OutputError for a task of which three workers died.
     """
@@ -72,6 +77,8 @@ def run_tasks(
         outcome = workers.ended(_LOOK_SECONDS)
         if outcome is None:
             continue
+        if outcome.lost and told is not None:
+            told(f"{outcome.where}: {outcome.lost}" if outcome.where else outcome.lost)
         ended = _take(run, outcome)
         if ended is not None:
             yield ended

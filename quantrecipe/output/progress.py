@@ -11,7 +11,8 @@ __all__ = ["Progress", "Silent"]
 
 
 class Progress(Protocol):
-    """Called from the thread that called `apply_plan`, in this order: resumed, compiling, start, tensor, advance.
+    """Called from the thread that called `apply_plan`, in this order: resumed, compiling, start, tensor, advance;
+    `told` at any time.
 
     What doesn't happen isn't told.
     """
@@ -27,6 +28,9 @@ class Progress(Protocol):
 
     def kept(self, part: Path, share: float) -> None:
         """The run ends before its time, and this share of its work stays in the part. Told where no error says it."""
+
+    def told(self, what: str) -> None:
+        """Something about the workers of an executor that doesn't end the run: "node 7 has gone away"."""
 
     def start(self, weights: int) -> None:
         """Reading begins; so many weights are ahead."""
@@ -48,6 +52,8 @@ class Silent:
     def started_over(self, part: Path, why: str) -> None: ...
 
     def kept(self, part: Path, share: float) -> None: ...
+
+    def told(self, what: str) -> None: ...
 
     def start(self, weights: int) -> None: ...
 

@@ -10,6 +10,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from quantrecipe.cli.apply_progress import apply_progress
 from quantrecipe.cli.context import UNLIMITED
 from quantrecipe.cli.progress import ApplyBar, EvalBar, MeasureBar
 from quantrecipe.tensor import TensorInfo
@@ -27,6 +28,7 @@ def apply(console: Console) -> None:
     with ApplyBar(console) as bar:
         bar.compiling(2, 5, "Q4_K encode, importance")
         bar._bar.refresh()
+        bar.told("node 7 (gpu-7.cluster.internal): its node has gone away; others do its work")
         bar.start(3_000_000_000)
         bar.tensor(TENSOR, ("Q4_K", "Q5_K", "IQ4_XS"))
         bar.advance(1_000_000_000, 123_000_000_000, 1)
@@ -80,3 +82,12 @@ def test_what_is_at_work_can_be_told_at_forty_columns(draw: Callable[[Console], 
 @BARS
 def test_nothing_is_drawn_in_a_pipe_that_was_asked_for_colours(draw: Callable[[Console], None]) -> None:
     assert not [line for line in frames(draw, UNLIMITED) if "━" in line or "%" in line]
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_what_becomes_of_workers_is_a_note(watched: bool) -> None:
+    file = io.StringIO()
+    with apply_progress(Console(file=file, force_terminal=watched, width=80, color_system=None)) as progress:
+        progress.told("node 7 has gone away\x1b[2J")
+    assert "note: node 7 has gone away" in file.getvalue()
+    assert "away\x1b[2J" not in file.getvalue()

@@ -195,6 +195,15 @@ def test_a_worker_that_can_t_be_opened_ends_it() -> None:
         done(Told(lambda _: refused), 3)
 
 
-def test_a_worker_that_leaves_without_a_task_is_no_matter() -> None:
-    gone = deque([Outcome(number=None, where="node7", lost="spot")])
-    assert len(done(Told(lambda it: gone.pop() if gone else first(it)), 5)) == 5
+def test_what_becomes_of_workers_is_told_and_ends_nothing() -> None:
+    endings = deque(
+        [
+            Outcome(number=None, lost="no cluster runs here"),
+            Outcome(number=None, where="node7", lost="spot"),
+            Outcome(number=1, where="node8", lost="it died"),
+        ]
+    )
+    workers = Told(lambda it: endings.popleft() if endings else first(it))
+    told: list[str] = []
+    assert len(list(run_tasks(workers, tasks(5), told=told.append, clock=lambda: workers.now))) == 5
+    assert told == ["no cluster runs here", "node7: spot", "node8: it died"]

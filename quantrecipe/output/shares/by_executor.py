@@ -12,7 +12,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from quantrecipe.api import Executor, Task, Workers
 from quantrecipe.errors import OutputError
@@ -95,7 +97,7 @@ def apply_by(
         require_room(found)
         with executor.open(order) as workers:
             width = workers.width
-            for task, (done, _) in run_tasks(workers, _tasks(missing)):
+            for task, (done, _) in run_tasks(workers, _tasks(missing), told=progress.told):
                 read += done.read
                 _tell(plan, task.given, progress, done)
     result = assemble(
@@ -135,7 +137,7 @@ def _to_places(
             for a in file.assignments
         }
         progress.start(sum(unit.size for unit in units))
-        for task, (made, data) in run_tasks(workers, _tasks(units)):
+        for task, (made, data) in run_tasks(workers, _tasks(units), told=progress.told):
             _write(task.given, made, data, by_matrix, part_of)
             gathered.add(Path(), made)
             read += made.read
@@ -167,12 +169,12 @@ def _tasks(units: Iterable[WorkUnit]) -> Iterable[Task]:
 def _write(
     unit: WorkUnit,
     made: MadeUnit,
-    data: bytearray,
+    data: NDArray[np.uint8],
     by_matrix: dict[str, list[Assignment]],
     part_of: dict[str, PartFile],
 ) -> None:
     """Write a unit's bytes where they belong. OutputError where they have changed on their way."""
-    whole = memoryview(data)
+    whole = data.data
     for place, it in zip(places(by_matrix, unit), made.ranges, strict=True):
         a, found = place.assignment, whole[place.offset : place.offset + place.nbytes]
         if xxhash.xxh3_128_hexdigest(found) != it.data:

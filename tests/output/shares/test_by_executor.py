@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from support.shared_work import KINDS, SMALL, plan_of_kind, same_files
@@ -103,7 +104,13 @@ def test_bytes_that_changed_on_their_way_are_refused(out: Path, tmp_path: Path, 
     assert not part_path(out).exists()
 
 
-def test_lost_work_is_done_again(out: Path, tmp_path: Path, registry: Registry) -> None:
+def test_lost_work_is_told_and_done_again(out: Path, tmp_path: Path, registry: Registry) -> None:
+    class Heard(Silent):
+        all: ClassVar[list[str]] = []
+
+        def told(self, what: str) -> None:
+            self.all.append(what)
+
     seen = set()
 
     def lose(outcome: Outcome, count: int) -> Outcome:
@@ -112,8 +119,10 @@ def test_lost_work_is_done_again(out: Path, tmp_path: Path, registry: Registry) 
         return replace(outcome, result=None, lost="gone") if first and count % 3 == 0 else outcome
 
     plan = plan_of_kind("factors", tmp_path, registry)
-    result = apply_by(_Changing(lose), plan, out, registry=registry, nbytes=SMALL)
+    result = apply_by(_Changing(lose), plan, out, registry=registry, nbytes=SMALL, progress=Heard())
     assert same_files(result, apply_plan(plan, tmp_path / "peace.gguf", registry=registry))
+    assert Heard.all
+    assert all(it.endswith(": gone") for it in Heard.all)
 
 
 def test_a_run_that_ended_goes_on_with_its_pieces(out: Path, tmp_path: Path, registry: Registry) -> None:

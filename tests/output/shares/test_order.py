@@ -52,7 +52,7 @@ def test_what_is_made_is_what_the_file_has(kind: str, tmp_path: Path, registry: 
         assert outcome.error is None
         made, data = outcome.result
         for place, it in zip(places(by_matrix, unit), made.ranges, strict=True):
-            found = data[it.offset : it.offset + it.nbytes]
+            found = data[it.offset : it.offset + it.nbytes].tobytes()
             assert found == where[it.tensor][place.begin : place.begin + it.nbytes]
 
 

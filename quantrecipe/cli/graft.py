@@ -34,7 +34,7 @@ _SHOWN = 6
 
 @subcommand(
     "graft",
-    "quantrecipe graft model-Q4_K_M.gguf model-BF16.gguf --tensors head --type Q8_0 -o model-Q4_K_M-head.gguf",
+    "quantrecipe graft model-Q4_K_M.gguf model-BF16.gguf --tensors head --type Q8_0",
     "quantrecipe graft model-IQ2_M.gguf with-mtp-Q8_0.gguf --mtp -o model-IQ2_M-mtp.gguf",
     "quantrecipe graft base.gguf finetune.gguf --tensors 'attn_{q,v}' --layers 'last 4' --dry-run",
 )

@@ -150,21 +150,6 @@ class ApplyBar(WatchedBar):
         self._bar.update(self._task, advance=weights, speed=speed)
 
 
-class HashBar(WatchedBar):
-    """The bar of files that are hashed: the share done, the bytes in each second, the time left."""
-
-    def __init__(self, console: Console, nbytes: int, what: str = "hashing") -> None:
-        super().__init__(console, *_with_speed(console))
-        self._task = self._bar.add_task(what, total=nbytes, speed="")
-
-    def hashed(self, nbytes: int) -> None:
-        """So many bytes more; several threads may tell it."""
-        task = self._bar.tasks[0]
-        seconds = task.elapsed or 0
-        speed = f"{bytes_text(task.completed / seconds)}/s" if seconds > 0 else ""
-        self._bar.update(self._task, advance=nbytes, speed=speed)
-
-
 class MeasureBar(WatchedBar):
     """The bar of `sensitivity`: its stage, the share done, the time left, what is at work."""
 
@@ -265,16 +250,19 @@ class CalibrationBar(WatchedBar):
 
 
 class HashBar(WatchedBar):
-    """The bar of `sign` and `verify --key`: the share of the bytes that is hashed, how fast, and the time left."""
+    """The bar of files that are hashed: the share of the bytes, how many in each second, and the time left."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, what: str = "hashing") -> None:
         super().__init__(console, *_with_speed(console))
+        self._what = what
         self._task: TaskID | None = None
 
     def start(self, nbytes: int) -> None:
-        self._task = self._bar.add_task("hashing", total=nbytes, speed="")
+        """So many bytes are to be read."""
+        self._task = self._bar.add_task(self._what, total=nbytes, speed="")
 
     def read(self, nbytes: int) -> None:
+        """So many more were; several threads may tell it."""
         if self._task is None:
             return
         task = next(task for task in self._bar.tasks if task.id == self._task)

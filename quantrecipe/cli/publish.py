@@ -77,8 +77,9 @@ def command(
 
     require_repo(repo)
     total = sum(_size(folder / path) for path in read_sums(folder)) if folder.is_dir() else 0
-    with HashBar(ctx.err, total, f"checking {folder.name}") as bar:
-        files = local_files(folder, bar.hashed)
+    with HashBar(ctx.err, f"checking {folder.name}") as bar:
+        bar.start(total)
+        files = local_files(folder, bar.read)
     listing = seen(repo)
     check_visibility(repo, listing, visibility)
     states = compared(folder, files, listing)

@@ -157,8 +157,9 @@ def _hashed(job: Job, item: Item, key: str, paths: Sequence[Path]) -> Made:
     if done is not None and "sums" in done:
         return Made(sums=done["sums"])
     job.say(f"hashing {item.name}.gguf")
-    with HashBar(job.ctx.err, item.plan.nbytes) as bar:
-        sums = {path.name: hash_file(path, bar.hashed) for path in paths}
+    with HashBar(job.ctx.err) as bar:
+        bar.start(item.plan.nbytes)
+        sums = {path.name: hash_file(path, bar.read) for path in paths}
     job.record.put(step_of(item), key, {"sums": sums, "states": [_state(path) for path in paths]})
     return Made(sums=sums)
 

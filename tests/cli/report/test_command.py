@@ -358,7 +358,8 @@ class TestEvaluations:
         assert page.table("All figures of elsewhere/other.gguf").rows
 
     def test_another_file_s_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
-        write_evaluations(evaluation("other.gguf", *self.sized("other.gguf")))
+        nbytes, bits = self.sized(f"{LONG}/made.gguf")
+        write_evaluations(evaluation("other.gguf", nbytes + 32, bits))  # as many bits, and not the same file
         assert main(["report", f"{LONG}/made.gguf", "-o", "no.html", "--eval", "eval.json"]) == 1
         said = " ".join(capsys.readouterr().err.split())
         assert "eval.json: evaluates other.gguf, and no file of" in said
@@ -442,6 +443,12 @@ def test_says_what_is_wrong(
     assert said in " ".join(capsys.readouterr().err.split())
     assert not Path("no.html").exists()
     assert Path("model.gguf.html").read_text(encoding="utf-8") == "kept"
+
+
+def test_a_model_is_never_replaced_by_a_page(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("model.html").write_bytes(Path("model.gguf").read_bytes())
+    assert main(["report", "not-there.gguf", "-o", "model.html", "--force"]) == 1
+    assert "model.html is a model or a matrix" in " ".join(capsys.readouterr().err.split())
 
 
 def test_without_matplotlib_it_says_so_before_any_work(

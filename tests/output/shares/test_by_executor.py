@@ -6,16 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.huggingface import MODELS, write_model
 from support.shared_work import KINDS, SMALL, plan_of_kind, same_files
 
 from quantrecipe.api import Executor, Order, Outcome, Task, Workers
 from quantrecipe.errors import NonFiniteError, OutputError
 from quantrecipe.executors.local import Processes, Threads
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.partfile import part_path
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.shares.by_executor import apply_by
 from quantrecipe.output.shares.units import cut
+from quantrecipe.planning import make_plan
+from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry, load_registry
 
 
@@ -41,6 +45,18 @@ def test_the_file_is_that_of_one_run(
     assert same_files(result, peace)
     assert result.read >= peace.read
     assert {it.name for it in tmp_path.glob("*pieces*")} == set()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_folders_of_hugging_face_become(
+    name: str, out: Path, tmp_path: Path, registry: Registry
+) -> None:
+    """Rows that change places, experts that are stacked, files with halves of the tensors: cut apart, all the same."""
+    model = open_model(write_model(name, tmp_path), registry=registry)
+    plan = make_plan(load_recipe("pure/Q8_0", registry=registry), model, registry=registry)
+    result = apply_by(Threads(), plan, out, registry=registry, nbytes=5_000)
+    assert any(len(it.ranges) == 1 and not it.ranges[0].whole for it in cut(plan, 5_000))
+    assert same_files(result, apply_plan(plan, tmp_path / "peace.gguf", registry=registry))
 
 
 @pytest.mark.slow  # starts processes
@@ -141,9 +157,6 @@ def test_a_run_that_ended_goes_on_with_its_pieces(out: Path, tmp_path: Path, reg
 def test_what_a_worker_raises_is_raised(out: Path, tmp_path: Path, registry: Registry) -> None:
     from support.models import llama_tensors, write_gguf
     from support.shared_work import MIX
-
-    from quantrecipe.model.open_model import open_model
-    from quantrecipe.planning import make_plan
 
     weights = llama_tensors(layers=1)
     weights["blk.0.ffn_up.weight"][300, 7] = float("nan")

@@ -169,6 +169,21 @@ def test_what_a_worker_raises_is_raised(out: Path, tmp_path: Path, registry: Reg
     assert result.nonfinite == {"blk.0.ffn_up.weight": 1}
 
 
+def test_a_store_is_used_and_what_is_wrong_with_it_is_told(
+    out: Path, tmp_path: Path, registry: Registry
+) -> None:
+    plan, store = plan_of_kind("dense", tmp_path, registry), tmp_path / "store"
+    for turn in ("filled", "used", "damaged"):
+        result = apply_by(Threads(), plan, out, registry=registry, store=store, force=True)
+        assert bool(result.from_store) == (turn == "used")
+        assert bool(result.store_problems) == (turn == "damaged")
+        if turn == "used":
+            for path in store.glob("??/*/*"):
+                path.write_bytes(path.read_bytes()[:-5])
+    assert "is damaged" in result.store_problems[0]
+    assert same_files(result, apply_plan(plan, tmp_path / "peace.gguf", registry=registry))
+
+
 def test_one_bar_for_all(out: Path, tmp_path: Path, registry: Registry) -> None:
     class Heard(Silent):
         total = done = written = 0

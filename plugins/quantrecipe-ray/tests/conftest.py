@@ -52,8 +52,12 @@ class TestCluster:
         self.session = Path(self._cluster.head_node.get_session_dir_path())
 
     def add(self, name: str, paths: str = "spare", cpus: int = 1, **environment: str) -> Any:
-        """A node. paths: folders of NODES, separated as in PYTHONPATH."""
-        return self._cluster.add_node(wait=True, **self._arguments(name, paths, cpus, **environment))
+        """A node, which `wait` waits for. paths: folders of NODES, separated as in PYTHONPATH."""
+        return self._cluster.add_node(wait=False, **self._arguments(name, paths, cpus, **environment))
+
+    def wait(self) -> None:
+        """Until all nodes that were added are there."""
+        self._cluster.wait_for_nodes(timeout=TEST_SECONDS)
 
     def kill(self, node: Any) -> None:
         self._cluster.remove_node(node, allow_graceful=False)
@@ -99,6 +103,7 @@ def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClus
 def cluster(empty_cluster: TestCluster) -> TestCluster:
     for name in ("one", "two", "three"):
         empty_cluster.add(name, SPARE_GATE=str(empty_cluster.gate))
+    empty_cluster.wait()
     return empty_cluster
 
 

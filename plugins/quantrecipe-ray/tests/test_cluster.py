@@ -128,9 +128,10 @@ def run(tasks: list[tuple[str, Any]], workers: Workers, told: list[str]) -> list
 
 @pytest.mark.parametrize("in_pieces", [False, True], ids=["returned", "pieces"])
 def test_four_workers_make_the_same_file(
-    in_pieces: bool, plan: Plan, peace: bytes, node: Callable[..., Any], tmp_path: Path
+    in_pieces: bool, plan: Plan, peace: bytes, cluster: Any, node: Callable[..., Any], tmp_path: Path
 ) -> None:
     node("four")
+    cluster.wait()
     pieces = tmp_path / "pieces" if in_pieces else None
     assert made(RayExecutor(), plan, tmp_path / "out.gguf", pieces=pieces) == peace
 
@@ -140,6 +141,7 @@ def test_a_node_that_dies_at_work_is_told_and_missed_by_nobody(
 ) -> None:
     mark, told, killed = tmp_path / "mark", Told(), []
     doomed = node("doomed", SPARE_MARK=str(mark), SPARE_SECONDS="60")
+    cluster.wait()
     cluster.gate.touch()
 
     def look() -> None:
@@ -161,6 +163,7 @@ def test_a_node_that_stops_for_a_while_is_overtaken(
 ) -> None:
     mark, stopped = tmp_path / "mark", []
     raylet = cluster.raylet(node("stopped", SPARE_MARK=str(mark), SPARE_SECONDS="3"))
+    cluster.wait()
     cluster.gate.touch()
 
     def look() -> None:
@@ -184,6 +187,8 @@ def test_nodes_that_lack_something_are_told_together_at_once(
     node("bare", "")
     node("old", os.pathsep.join(("spare", "other_version")), SPARE_MARK=str(mark))
     node("empty", os.pathsep.join(("spare", "without_quantrecipe")))
+    cluster.wait()
+    cluster.gate.touch()  # the nodes that lack nothing don't make all before the others have said a word
     with pytest.raises(PluginError) as caught:
         made(RayExecutor(), plan, tmp_path / "out.gguf")
     lines = str(caught.value).splitlines()
@@ -201,6 +206,7 @@ def test_nodes_that_join_are_used_if_they_can_do_the_work(cluster: Any, node: Ca
         assert workers.width <= 3
         node("empty", "without_quantrecipe")
         node("four")
+        cluster.wait()
         begin = time.monotonic()
         while len({pid for _, pid in run([("where", None), ("sleep", 0.2)] * 4, workers, told)[::2]}) < 4:
             assert time.monotonic() - begin < 60
@@ -275,6 +281,7 @@ def test_ctrl_c_ends_all_workers_and_leaves_nothing(
     recipe.write_text(RECIPE)
     cluster.gate.touch()
     node("slow", SPARE_MARK=str(mark), SPARE_SECONDS="60")
+    cluster.wait()
     process = subprocess.Popen(
         [sys.executable, "-m", "quantrecipe", "apply", recipe, model, "-o", out, "--executor", "ray"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},

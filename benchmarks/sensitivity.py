@@ -2,6 +2,10 @@
 
     python benchmarks/sensitivity.py MODEL --imatrix FILE --text TEXT… [--tokens 16384] [--truth-tokens 32768]
                                      [--probes 30 15] [--types Q3_K,IQ3_XXS,IQ4_XS] [--work DIR] [--threads 1]
+    python benchmarks/sensitivity.py MODEL --imatrix FILE --simulate tools/prior/small-code.csv
+
+The second runs no model: alphas are those of a table, and probes are off as those of tiny-code were: by TYPE for the
+type of each tensor, PART for a quarter of the text, SUM for several tensors together. Three worlds are drawn.
 
 The truth is made first: every tensor by itself in each of --types, on --truth-tokens of the text; it is kept in --work.
 It takes the mean over types of the logarithm of effect / D, since a unit of loss does more or less in one type than in
@@ -17,6 +21,7 @@ another. Then each way asks the same open model. Shown are
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import tempfile
 import time
@@ -40,6 +45,10 @@ from quantrecipe.model.open_model import open_model
 from quantrecipe.registry import load_registry
 from quantrecipe.sensitivity.prior import prior_alphas
 
+TYPE, PART, SUM = 0.1, 0.045, 0.07
+"""Standard deviations of logarithms: docs/decisions/0016-probes.md."""
+WORLDS = 3
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -47,7 +56,8 @@ def main() -> None:
     )
     parser.add_argument("model", type=Path)
     parser.add_argument("--imatrix", type=Path, required=True)
-    parser.add_argument("--text", type=Path, required=True, nargs="+")
+    parser.add_argument("--text", type=Path, default=[], nargs="+")
+    parser.add_argument("--simulate", type=Path, metavar="CSV")
     parser.add_argument("--tokens", type=int, default=16384)
     parser.add_argument("--truth-tokens", type=int, default=32768)
     parser.add_argument("--probes", type=int, nargs="+", default=[30, 15])
@@ -57,7 +67,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    rows = measured(args)
+    if not args.text and not args.simulate:
+        parser.error("give --text, or --simulate")
+    rows = simulated(args) if args.simulate else measured(args)
     if args.json:
         print(json.dumps(rows, indent=2))  # noqa: T201  # a script's output
         return
@@ -118,6 +130,57 @@ def measured(args: argparse.Namespace) -> list[dict[str, Any]]:
                     alphas = Probe().weigh(clock.study)
                     name = f"{probes} passes" + (f", in parts of 1/{parts}" if parts > 1 else "")
                     rows.append(row(name, clock.passes, clock.seconds, alphas, truth))
+    return rows
+
+
+def simulated(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The same from recorded alphas, the mean over worlds."""
+    registry = load_registry(plugins=False)
+    model, importance = open_model(args.model, registry=registry), read_importance(args.imatrix)
+    what = Measurement(types=choose_types(registry), analysis=registry.analyses["imatrix"])
+    found = measure(model, args.work / "losses.jsonl", what, registry=registry, importance=importance)
+    with args.simulate.open(encoding="utf-8") as file:
+        file.readline()
+        truth = {row["tensor"]: float(row["kld"]) / float(row["d"]) for row in csv.DictReader(file)}
+    prior = prior_alphas(model.tensors, model.n_layers)
+    by_name = {tensor.name: tensor for tensor in model.tensors}
+    losses = {name: {t: it.error for t, it in found.tensors[name].losses.items()} for name in truth}
+
+    def weighed(probes: int, parts: int, world: int) -> Mapping[str, float]:
+        asked = 0
+
+        def effect(types: Mapping[str, str], read: range) -> Effect:
+            nonlocal asked
+            asked += 1
+            kld = 0.0
+            for name, type_ in types.items():
+                own = np.random.default_rng([world, *name.encode(), *type_.encode()]).normal(0, TYPE)
+                here = [np.random.default_rng([world, *name.encode(), it]).normal(0, PART) for it in read]
+                kld += truth[name] * losses[name][type_] * float(np.exp(own + np.mean(here)))
+            if len(types) > 1:
+                kld *= float(np.exp(np.random.default_rng([world, asked]).normal(0, SUM)))
+            return Effect(kld=kld, standard_error=0.08 / len(read) ** 0.5 * kld)
+
+        study = Study(
+            tensors=tuple(by_name[name] for name in truth),
+            n_layers=model.n_layers,
+            losses=losses,
+            prior={name: prior[name].alpha for name in truth},
+            doubt={name: prior[name].doubt for name in truth},
+            probes=probes,
+            parts=parts,
+            evaluate=lambda types: effect(types, range(4)),
+            evaluate_part=lambda types, number: effect(types, range(number, number + 1)),
+        )
+        return Probe().weigh(study)
+
+    rows = []
+    for probes in args.probes:
+        for parts in (1, 4):
+            worlds = [row("", probes, 0.0, weighed(probes, parts, it), truth) for it in range(WORLDS)]
+            way = f"{probes} passes" + (f", in parts of 1/{parts}" if parts > 1 else "")
+            means = {key: float(np.mean([it[key] for it in worlds])) for key in ("off", "at stake", "worst")}
+            rows.append({"way": way, "passes": probes, **means})
     return rows
 
 

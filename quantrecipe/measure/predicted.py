@@ -76,9 +76,18 @@ def measure_scope(
     some = measure_tensors(subject, _only(scope, rest, few), what, known, journal, progress)
     by_name = {tensor.name: tensor for tensor in scope.tensors}
     missed = set()
-    for name, measured in some.items():
-        found[name] = shapes.predicted(by_name[name], measured, scope.formats[name])
-        if abs(found[name].check) > MISS:
+    for name, now in some.items():
+        # What was measured in an earlier run is better than what would be predicted.
+        earlier = known(now.digest, by_name[name].size, now.importance)
+        losses = dict(now.losses) if earlier is None else {**earlier.losses, **now.losses}
+        its = {fmt.spec.name: fmt.spec.version for fmt in scope.formats[name]}
+        usable = {
+            type_: losses[type_]
+            for type_, version in its.items()
+            if type_ in losses and losses[type_].version == version
+        }
+        found[name] = shapes.predicted(by_name[name], replace(now, losses=usable), scope.formats[name])
+        if abs(found[name].check) > MISS or len(found[name].losses) < len(its):
             missed.add(name)
     if missed:
         found |= measure_tensors(subject, _only(scope, missed), what, known, journal, progress)
@@ -149,14 +158,14 @@ class Shapes:
     def predicted(
         self, tensor: TensorInfo, found: TensorSensitivity, formats: Sequence[QuantFormat]
     ) -> TensorSensitivity:
-        """The tensor with all its losses."""
+        """The tensor with all its losses; as it is where nothing is to be predicted, or where that can't be."""
         predictable = self.predictable(tensor.role)
-        if not predictable or any(found.losses[name].error <= 0 for name in ANCHORS):
+        check = self._check_of(tensor.name, predictable)
+        if not predictable or any(found.losses[name].error <= 0 for name in (*ANCHORS, check)):
             return found
         middle, weights, types = self._fitted(tensor.role, None)
         here = np.log([found.losses[name].error for name in ANCHORS])
         expected = dict(zip(types, np.exp(self._at(here, middle, weights, types)), strict=True))
-        check = self._check_of(tensor.name, predictable)
         sampled = max(
             found.losses[name].standard_error / found.losses[name].error for name in (*ANCHORS, check)
         )
@@ -173,7 +182,9 @@ class Shapes:
             found,
             losses=losses,
             predicted=tuple(name for name in losses if name not in found.losses),
-            check=rounded(float(expected[check]) / found.losses[check].error - 1, 3),
+            check=rounded(float(expected[check]) / found.losses[check].error - 1, 3)
+            if len(found.losses) < len(losses)
+            else 0.0,
         )
 
     def _check_of(self, name: str, predictable: Sequence[str]) -> str:

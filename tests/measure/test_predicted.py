@@ -147,6 +147,19 @@ def test_predictions_are_no_measurements(tmp_path: Path, tensors: Any) -> None:
     whole, _ = measured(tmp_path, tensors, every, predict=False)
     assert not any(it.predicted or it.check for it in whole.tensors.values())
     assert len(every.encoded) == sum(len(it.predicted) for it in found.tensors.values())
+    kept = Counting()  # and what was measured isn't predicted afterwards
+    assert measured(tmp_path, tensors, kept)[0].tensors == whole.tensors
+    assert not kept.encoded
+
+
+def test_a_tensor_that_is_nothing_but_zeros_is_measured(tmp_path: Path, tensors: Any) -> None:
+    name = "blk.2.attn_q.weight"
+    tensors[name][...] = 0
+    found, _ = measured(tmp_path, tensors, Imatrix())
+    assert not found.tensors[name].predicted
+    assert {type_: loss.error for type_, loss in found.tensors[name].losses.items()} == dict.fromkeys(
+        TYPES, 0
+    )
 
 
 def test_what_a_check_refutes_is_measured(tmp_path: Path, tensors: Any) -> None:

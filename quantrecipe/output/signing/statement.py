@@ -65,7 +65,7 @@ def read_statement(signature: Path) -> Statement:
         if method not in ("files", "shards") or not digests:
             raise ValueError(f"is of {len(digests)} files, by the method {method!r:.40}")
         algorithm, shard_size = _text(how["hash_type"]), int(how.get("shard_size", 1))
-        if algorithm not in _ALGORITHMS or shard_size < 1:
+        if algorithm not in _ALGORITHMS or not 1 <= shard_size < 1 << 63:
             raise ValueError(f"its hashes are {algorithm!r:.40} of {shard_size:,} bytes each")
         names = digests if method == "files" else (name.rsplit(":", 2)[0] for name in digests)
         files = tuple(dict.fromkeys(names))

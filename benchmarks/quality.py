@@ -1,8 +1,13 @@
 """Stock mixes of llama.cpp beside fitted ones of the same bytes: KL divergence, measured on text that nothing has seen.
 
-    python benchmarks/quality.py FOLDER                               all models and mixes; hours, on two cores
+    python benchmarks/quality.py MODEL --calibration code=calib.txt --validation code=val.txt --json quality.json
+    python benchmarks/quality.py FOLDER                               all models in it, all mixes; hours on two cores
     python benchmarks/quality.py FOLDER --models tiny-code --mixes Q2_K Q4_K_M --chunks 20
-    python benchmarks/quality.py FOLDER --json quality.json           for benchmarks/quality_page.py
+    python benchmarks/quality_page.py quality.json -o quality.md      the page, with a picture beside it
+
+MODEL is a Hugging Face folder or a GGUF in F32, F16 or BF16. --calibration and --validation take texts as NAME=FILE:
+of the first, the importance matrix is made (unless --imatrix names one) and probes read them; by the second, mixes are
+judged. docs/measure-your-model.md says how long that takes, and with what memory.
 
 FOLDER (or $QUANTRECIPE_MODELS) has models as Hugging Face folders, for each NAME a folder NAME-extra with importance
 matrices (imatrix.merged.gguf, or imatrix.code.gguf and imatrix.prose.gguf, which are merged), and in texts/
@@ -21,10 +26,12 @@ And one in which the mix is made, and fitted, with the encoder `feedback`; the p
 
     python benchmarks/quality.py FOLDER --ways feedback --statistics GRAMS --kinds code
 
-GRAMS/NAME has the Gram matrices of a model (`quantrecipe imatrix compute --gram`). --kinds takes one kind of text alone
-for all of importance, probes and judging. With --evaluations N, fit tries up to N mixes on the texts of the probes.
+GRAMS (of a FOLDER: GRAMS/NAME) has the Gram matrices of the model (`quantrecipe imatrix compute --gram`). --kinds takes
+one kind of text alone for all of importance, probes and judging. With --evaluations N, fit tries up to N mixes on the
+texts of the probes.
 
-Whatever was evaluated is kept in --work, and a run that was stopped goes on where it was. Needs llama-cpp-python.
+Whatever was measured is kept in --work: a run that was stopped goes on where it was, and one with more mixes or ways
+measures only these. Needs llama-cpp-python.
 """
 
 from __future__ import annotations
@@ -45,9 +52,11 @@ import numpy as np
 from rich.console import Console
 
 from quantrecipe.calibration.gram import Grams, read_gram
+from quantrecipe.cli import main as quantrecipe
 from quantrecipe.evaluate import (
     Positions,
     Reference,
+    Text,
     make_reference,
     read_reference,
     read_text,
@@ -117,11 +126,13 @@ class Bench:
     """A model, and where its files are kept."""
 
     name: str
-    folder: Path
+    path: Path
     work: Path
     chunks: int | None
     threads: int | None
-    kinds: tuple[str, ...] = KINDS
+    calibration: Mapping[str, Path]
+    validation: Mapping[str, Path]
+    matrices: tuple[Path, ...] = ()
     grams: Path | None = None
     evaluations: int = 0
 
@@ -131,35 +142,45 @@ class Bench:
 
     @cached_property
     def model(self) -> Model:
-        return open_model(self.folder / self.name, registry=self.registry)
+        return open_model(self.path, registry=self.registry)
+
+    @cached_property
+    def texts(self) -> tuple[Text, ...]:
+        """What probes and tried mixes read."""
+        return tuple(read_text(path) for path in self.calibration.values())
 
     @cached_property
     def importance(self) -> Importance:
-        """Of code and prose together; the same for stock and fitted mixes."""
-        extra = self.folder / f"{self.name}-extra"
-        if len(self.kinds) == 1:
-            return read_importance(extra / f"imatrix.{self.kinds[0]}.gguf")
-        if (extra / "imatrix.merged.gguf").exists():
-            return read_importance(extra / "imatrix.merged.gguf")
-        out = self.work / "imatrix.merged.gguf"
+        """Of all kinds of text together; the same for stock and fitted mixes."""
+        if len(self.matrices) == 1:
+            return read_importance(self.matrices[0])
+        out = self.work / "imatrix.gguf"
         if not out.exists():
-            parts = [read_importance(extra / f"imatrix.{kind}.gguf") for kind in self.kinds]
-            out.write_bytes(b"".join(encode_gguf(merged(parts)).pieces()))
+            if self.matrices:
+                parts = [read_importance(path) for path in self.matrices]
+                part = out.with_suffix(".part")
+                part.write_bytes(b"".join(encode_gguf(merged(parts)).pieces()))
+                part.replace(out)
+            else:  # the command goes on with what an interrupted run has
+                texts = [it for name, path in self.calibration.items() for it in ("--text", f"{name}={path}")]
+                line = ["imatrix", "compute", str(self.path), *texts, "-o", str(out)]
+                if quantrecipe(line) != 0:
+                    raise SystemExit("the importance matrix can't be made: name one with --imatrix")
         return read_importance(out)
 
     @cached_property
     def statistics(self) -> Grams | None:
-        return None if self.grams is None else read_gram(self.grams / self.name)
+        return None if self.grams is None else read_gram(self.grams)
 
     @cached_property
     def reference(self) -> Reference:
         """What the model in BF16 says about the validation texts."""
-        path = self.work / f"validation.{'.'.join(self.kinds)}.{self.chunks or 'all'}.reference"
+        path = self.work / f"validation.{'.'.join(self.validation)}.{self.chunks or 'all'}.reference"
         if not path.exists():
             bf16 = self.work / "BF16.gguf"
             recipe = load_recipe("llama.cpp/BF16", registry=self.registry)
             apply_plan(make_plan(recipe, self.model, registry=self.registry), bf16, force=True)
-            texts = [read_text(self.folder / f"texts/{kind}.val.txt") for kind in self.kinds]
+            texts = [read_text(path) for path in self.validation.values()]
             make_reference(bf16, texts, path, chunks=self.chunks, threads=self.threads)
             bf16.unlink()
         return read_reference(path)
@@ -175,7 +196,6 @@ class Bench:
         if way == "headers":
             return None
         roles = len({tensor.role for tensor in self.model.tensors if len(tensor.shape) > 1})
-        texts = tuple(read_text(self.folder / f"texts/{kind}.calib.txt") for kind in self.kinds)
         probes = {"probes": PROBES, "roles": roles, "prior": 0, "feedback": PROBES}[way]
         encoding = None
         if way == "feedback":
@@ -186,7 +206,7 @@ class Bench:
             analysis=self.registry.analyses["imatrix"],
             weighing=self.registry.analyses["probe"] if probes else None,
             probes=probes,
-            passes=Passes(texts=texts, tokens=TOKENS, threads=self.threads) if probes else None,
+            passes=Passes(texts=self.texts, tokens=TOKENS, threads=self.threads) if probes else None,
             encoding=encoding,
             work=self.work,
             threads=self.threads,
@@ -212,11 +232,10 @@ class Bench:
             statistics=self.statistics if way == "feedback" else None,
         )
         if self.evaluations and sensitivity is not None:
-            texts = tuple(read_text(self.folder / f"texts/{kind}.calib.txt") for kind in self.kinds)
             found = measured_choice(
                 found,
                 Subject(model=self.model, registry=self.registry, importance=self.importance),
-                Passes(texts=texts, tokens=TOKENS, threads=self.threads),
+                Passes(texts=self.texts, tokens=TOKENS, threads=self.threads),
                 Effort(evaluations=self.evaluations),
                 sensitivity=sensitivity,
                 out=self.work / "evaluations.jsonl",
@@ -252,8 +271,9 @@ def data_bytes(plan: Plan) -> int:
 
 def figures(bench: Bench, positions: Positions) -> dict[str, Any]:
     """Of each text, and of all together."""
+    names = {path.name: name for name, path in bench.validation.items()}
     parts = {"all": positions} | {
-        name.removesuffix(".val.txt"): part for name, part in bench.reference.split(positions).items()
+        names[name]: part for name, part in bench.reference.split(positions).items()
     }
     return {name: plain(summarise(part)) for name, part in parts.items()}
 
@@ -299,17 +319,78 @@ def rows(bench: Bench, mixes: list[str], ways: list[str]) -> Iterator[dict[str, 
         yield row
 
 
+def is_model(path: Path) -> bool:
+    return path.is_file() or (path / "config.json").is_file()
+
+
+def benches(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Iterator[Bench]:
+    """The models that the command line names, each with its texts and matrices."""
+    common = {"chunks": args.chunks, "threads": args.threads, "evaluations": args.evaluations}
+    folder: Path = args.folder
+    if is_model(folder):
+        if not args.calibration or not args.validation:
+            parser.error(
+                "of a single model, name texts with --calibration NAME=FILE and --validation NAME=FILE"
+            )
+        name = folder.resolve().name.removesuffix(".gguf")
+        yield Bench(
+            name=name,
+            path=folder,
+            work=args.work / name,
+            calibration=dict(args.calibration),
+            validation=dict(args.validation),
+            matrices=() if args.imatrix is None else (args.imatrix,),
+            grams=args.statistics,
+            **common,
+        )
+        return
+    names = args.models or sorted(
+        path.name for path in folder.iterdir() if (folder / f"{path.name}-extra").is_dir()
+    )
+    for name in names:
+        extra = folder / f"{name}-extra"
+        matrices = tuple(extra / f"imatrix.{kind}.gguf" for kind in args.kinds)
+        if len(matrices) > 1 and (extra / "imatrix.merged.gguf").exists():
+            matrices = (extra / "imatrix.merged.gguf",)
+        yield Bench(
+            name=name,
+            path=folder / name,
+            work=args.work / name,
+            calibration={kind: folder / f"texts/{kind}.calib.txt" for kind in args.kinds},
+            validation={kind: folder / f"texts/{kind}.val.txt" for kind in args.kinds},
+            matrices=matrices,
+            grams=None if args.statistics is None else args.statistics / name,
+            **common,
+        )
+
+
+def named_text(said: str) -> tuple[str, Path]:
+    """NAME=FILE, or FILE, which goes by its own name."""
+    name, equals, path = said.rpartition("=")
+    found = Path(path)
+    if not found.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {path}")
+    return name if equals else found.name.removesuffix(".txt"), found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").splitlines()[0], formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=os.environ.get("QUANTRECIPE_MODELS"))
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=os.environ.get("QUANTRECIPE_MODELS"), metavar="MODEL"
+    )
+    parser.add_argument("--calibration", nargs="+", type=named_text, metavar="NAME=FILE")
+    parser.add_argument("--validation", nargs="+", type=named_text, metavar="NAME=FILE")
+    parser.add_argument(
+        "--imatrix", type=Path, metavar="FILE", help="of MODEL; made of --calibration if left out"
+    )
     parser.add_argument(
         "--models", nargs="+", metavar="NAME", help="folders in FOLDER; all with a NAME-extra"
     )
     parser.add_argument("--mixes", nargs="+", choices=MIXES, default=list(MIXES))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS[:-1]))
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of texts")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of texts in FOLDER")
     parser.add_argument(
         "--evaluations", type=int, default=0, help="mixes that fit tries on the calibration texts"
     )
@@ -325,39 +406,30 @@ def main() -> None:
         "--json", type=Path, metavar="OUT", help="write results here; default standard output"
     )
     args = parser.parse_args()
-    if args.folder is None or not Path(args.folder).is_dir():
-        parser.error("give the folder of the models, or set QUANTRECIPE_MODELS")
+    if args.folder is None or not Path(args.folder).exists():
+        parser.error("give a model, or the folder of the models, or set QUANTRECIPE_MODELS")
+    args.folder = Path(args.folder)
     if "feedback" in args.ways and args.statistics is None:
         parser.error("--ways feedback needs --statistics")
-    folder = Path(args.folder)
-    names = args.models or sorted(
-        path.name for path in folder.iterdir() if (folder / f"{path.name}-extra").is_dir()
-    )
-    results = []
-    for name in names:
-        work = args.work / name
-        work.mkdir(parents=True, exist_ok=True)
-        bench = Bench(
-            name=name,
-            folder=folder,
-            work=work,
-            chunks=args.chunks,
-            threads=args.threads,
-            kinds=tuple(args.kinds),
-            grams=args.statistics,
-            evaluations=args.evaluations,
-        )
-        results.append(
-            {
-                "model": name,
-                "weights": sum(tensor.size for tensor in bench.model.tensors),
-                "reference": plain(bench.reference) | {"path": ""},
-                "rows": list(rows(bench, args.mixes, args.ways)),
-            }
-        )
-        text = json.dumps({"probes": PROBES, "tokens": TOKENS, "older": OLDER, "models": results}, indent=1)
-        if args.json:
-            args.json.write_text(text + "\n", encoding="utf-8")
+    results: list[dict[str, Any]] = []
+    for bench in benches(args, parser):
+        bench.work.mkdir(parents=True, exist_ok=True)
+        model: dict[str, Any] = {
+            "model": bench.name,
+            "weights": sum(tensor.size for tensor in bench.model.tensors),
+            "reference": plain(bench.reference) | {"path": ""},
+            "rows": [],
+        }
+        results.append(model)
+        for row in rows(bench, args.mixes, args.ways):
+            model["rows"].append(row)
+            text = json.dumps(
+                {"probes": PROBES, "tokens": TOKENS, "older": OLDER, "models": results}, indent=1
+            )
+            if args.json:  # after each mix: what is known can be looked at while the rest is measured
+                part = args.json.with_suffix(".part")
+                part.write_text(text + "\n", encoding="utf-8")
+                part.replace(args.json)
     if not args.json:
         sys.stdout.write(text + "\n")
 

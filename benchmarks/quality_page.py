@@ -1,16 +1,17 @@
 """Write docs/quality.md and its picture: presets beside fitted mixes of the same bytes.
 
-    python benchmarks/quality.py FOLDER --json quality.json     (takes hours)
-    python benchmarks/quality_page.py quality.json              needs matplotlib
+    python benchmarks/quality.py FOLDER --json quality.json               (takes hours)
+    python benchmarks/quality_page.py quality.json [MORE.json …]          docs/quality.md; needs matplotlib
+    python benchmarks/quality_page.py quality.json -o my-model.md         a page of one's own, my-model.svg beside it
 
 The picture also shows figures that others have published. Their models and texts are different.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,20 +81,41 @@ losses now changes the mean KLD by -57, -30, -21, -16, 0, -32, 0 and 0 %, and th
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
-        raise SystemExit(__doc__)
-    results = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("results", type=Path, nargs="+", metavar="JSON", help="of benchmarks/quality.py")
+    parser.add_argument("-o", "--output", type=Path, metavar="PAGE", help="default: docs/quality.md")
+    args = parser.parse_args()
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in args.results]
+    page = args.output or PAGE
+    picture = PICTURE if args.output is None else page.with_suffix(".svg")
     labels = {way: label for way, (label, _) in WAYS.items()}
-    lines = [INTRO.format(n=results["probes"], tokens=results["tokens"], **labels)]
-    for model in results["models"]:
-        lines += section(model, results["older"])
-    PAGE.write_text("\n".join(lines), encoding="utf-8")
-    draw(results["models"])
+    if args.output is None:
+        lines = [INTRO.format(n=results[0]["probes"], tokens=results[0]["tokens"], **labels)]
+    else:
+        lines = [
+            "# Fitted mixes beside presets of the same bytes",
+            "",
+            f"![KL divergence against bits per weight]({picture.name})",
+            "",
+        ]
+    models = [model for result in results for model in result["models"]]
+    for model in models:
+        lines += section(model, results[0]["older"])
+    page.write_text("\n".join(lines), encoding="utf-8")
+    draw(models, picture)
 
 
 def section(model: dict[str, Any], older: list[str]) -> list[str]:
     """One model: the changes of the KLD, then everything of the best way."""
     ways = [way for way in WAYS if way in model["rows"][0]["fitted"]]
+    kinds = [kind for kind in model["rows"][0]["stock"] if kind != "all"]
+    columns = [
+        *((f"KLD, {kind}", kind, "kld_mean", ".5f") for kind in kinds),
+        ("KLD, 99 %", "all", "kld_99", ".4f"),
+        ("KLD, 99.9 %", "all", "kld_999", ".4f"),
+        ("top-1", "all", "top1", ".2%"),
+        *((f"perplexity, {kind}", kind, "perplexity", ".3f") for kind in kinds),
+    ]
     texts = ", ".join(f"{text['chunks']} chunks of {text['name']}" for text in model["reference"]["texts"])
     lines = [
         f"## {model['model']}, {model['weights'] / 1e6:.1f} million weights",
@@ -125,21 +147,14 @@ def section(model: dict[str, Any], older: list[str]) -> list[str]:
         "",
         f"This table has all figures. Each cell is preset → fitted mix ({WAYS[ways[0]][0]}):",
         "",
-        "| preset | KLD, code | KLD, prose | KLD, 99 % | top-1 | perplexity, code | perplexity, prose |",
-        "|---|---|---|---|---|---|---|",
+        "| preset | " + " | ".join(heading for heading, *_ in columns) + " |",
+        "|---|" + "---|" * len(columns),
     ]
     for row in model["rows"]:
         stock, fitted = row["stock"], row["fitted"][ways[0]]["figures"]
         both = [
             f"{stock[text][figure]:{form}} → {fitted[text][figure]:{form}}"
-            for text, figure, form in (
-                ("code", "kld_mean", ".5f"),
-                ("prose", "kld_mean", ".5f"),
-                ("all", "kld_99", ".4f"),
-                ("all", "top1", ".2%"),
-                ("code", "perplexity", ".3f"),
-                ("prose", "perplexity", ".3f"),
-            )
+            for _, text, figure, form in columns
         ]
         lines.append(f"| {row['mix']} | " + " | ".join(both) + " |")
     lines.append("")
@@ -151,7 +166,7 @@ def change(fitted: dict[str, Any]) -> str:
     return f"{100 * fitted['change']:+.1f} ± {100 * fitted['change_error']:.1f} %{sign}"
 
 
-def draw(models: list[dict[str, Any]]) -> None:
+def draw(models: list[dict[str, Any]], picture: Path) -> None:
     """Above the divergence against size, below what changes at the same bytes."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -168,9 +183,9 @@ def draw(models: list[dict[str, Any]]) -> None:
             ax.tick_params(labelsize=8)
             for side in ("top", "right"):
                 ax.spines[side].set_visible(False)
-    PICTURE.parent.mkdir(exist_ok=True)
+    picture.parent.mkdir(exist_ok=True)
     with matplotlib.rc_context({"svg.hashsalt": "quantrecipe", "svg.fonttype": "none"}):
-        figure.savefig(PICTURE, metadata={"Date": None, "Creator": None})
+        figure.savefig(picture, metadata={"Date": None, "Creator": None})
 
 
 def _draw_sizes(axes: Any, rows: list[dict[str, Any]]) -> None:

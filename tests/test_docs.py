@@ -33,6 +33,24 @@ def test_links_lead_somewhere(page: str) -> None:
     assert [link for link in local if not ((ROOT / page).parent / link).exists()] == []
 
 
+def test_every_page_has_a_place_on_the_site() -> None:
+    """What .ci/run finds when it builds the site; here without what builds it. Decisions are added when it is built."""
+    listed = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    places = re.findall(r"- (\S+\.md)$", listed, re.MULTILINE)
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert Counter(places).most_common(1)[0][1] == 1
+    assert {it for it in pages if not it.startswith("decisions/")} - set(places) == set()
+
+
+@pytest.mark.parametrize("language", ["ru", "zh"])
+def test_translations_have_the_commands_and_the_recipe_of_the_readme(language: str) -> None:
+    blocks = re.compile(r"```(?:sh|yaml)\n.*?```", re.DOTALL)
+    original = blocks.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    translated = blocks.findall((ROOT / f"docs/{language}/README.md").read_text(encoding="utf-8"))
+    assert len(translated) == 2
+    assert set(translated) <= set(original)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_in_the_reference(name: str) -> None:
     reference = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
@@ -71,6 +89,17 @@ def test_the_readme_s_recipe_works(tmp_path: Path) -> None:
     path.write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
     plan = make_plan(load_recipe(path), open_model(ROOT / "examples/tiny-code"))
     assert {a.type for a in plan.assignments if a.tensor.role == "attn_v"} == {"Q8_0"}
+
+
+@pytest.mark.parametrize("page", ["docs/first-recipe.md", "docs/coming-from.md"])
+def test_recipes_on_pages_plan(page: str, tmp_path: Path) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"<!-- recipe: \w+ -->\n```yaml\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(block, encoding="utf-8")
+        make_plan(load_recipe(path), open_model(ROOT / "examples/tiny-code"))
 
 
 def test_the_table_of_presets_is_true() -> None:

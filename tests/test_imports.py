@@ -33,6 +33,7 @@ BOTTOM = [
     "packaged",
     "typed",
     "plain_data",
+    "notebook",
 ]
 
 # Part → the parts that it may import, besides itself and the bottom. A part is a module or a folder of the package; the
@@ -80,7 +81,7 @@ MAY_IMPORT = {
         "cli": "allocate api calibration core engine evaluate exchange fit gguf importance lint measure memory "
         "misplaced model output plan planning recipe refine registry scaffold sensitivity speed targets testing "
         "texts",
-        "": "model output planning recipe registry",
+        "": "calibration importance model output planning recipe registry sensitivity",
         "__main__": "cli",
     }.items()
 }
@@ -179,6 +180,8 @@ def test_only_the_command_line_prints() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 wrong.append(f"{path}:{node.lineno}: print")
         used = {"rich", "click"} & {module.split(".")[0] for module, _ in imports(path)}
+        if path == PACKAGE / "notebook.py":  # makes what rich is given by whoever prints
+            used -= {"rich"}
         wrong += [f"{path}: {name}" for name in used]
     assert wrong == []
 

@@ -1,7 +1,7 @@
 """The tables of docs/which-file.md, computed from the reference models: what files take, and which fit into a card.
 
     python tools/which_file.py            prints the page with its tables made anew
-    python tools/which_file.py --write    writes it
+    python tools/which_file.py --write    writes it, and its translations
 
 It needs no weights. The examples are what the commands print at 80 columns, without their legends. A test checks that
 the page shows all of this.
@@ -34,7 +34,23 @@ from quantrecipe.model.open_model import open_model
 from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
 
-PAGE = Path(__file__).parents[1] / "docs/which-file.md"
+DOCS = Path(__file__).parents[1] / "docs"
+WORDS: dict[str, dict[str, str]] = {
+    "which-file.md": {},
+    "ru/which-file.md": {
+        "| model |": "| модель |",
+        "(experts)": "(эксперты)",
+        "experts in RAM": "эксперты в ОЗУ",
+        "compute": "буферы",
+    },
+    "zh/which-file.md": {
+        "| model |": "| 模型 |",
+        "(experts)": "（专家）",
+        "experts in RAM": "专家在内存",
+        "compute": "计算",
+    },
+}
+"""The pages, and what stands for the words of the tables there."""
 MODELS = {
     "gemma-3-4b-it": "Gemma 3 4B",
     "meta-llama-3.1-8b-instruct": "Llama 3.1 8B",
@@ -123,21 +139,33 @@ def _best(model: Model, files: Sequence[File], card: int, settings: Settings) ->
     return best.name if best.loss <= FINE else f"({best.name})"
 
 
-def page() -> str:
-    """The page, its tables made anew; what stands between the marks is replaced."""
+def pages() -> dict[str, str]:
+    """The pages, their tables made anew; what stands between the marks is replaced."""
     registry = load_registry(plugins=False)
     models = {name: open_model(f"shapes/{name}", registry=registry) for name in MODELS}
     files = {name: files_of(model, registry) for name, model in models.items()}
-    text = PAGE.read_text(encoding="utf-8")
-    for mark, lines in (
-        ("takes", takes(models, files)),
-        ("8k", which(models, files, SHORT)),
-        ("32k", which(models, files, LONG)),
-    ):
-        before, _, rest = text.partition(f"<!-- table: {mark} -->\n")
-        _, _, after = rest.partition("<!-- end -->")
-        text = f"{before}<!-- table: {mark} -->\n" + "\n".join(lines) + f"\n<!-- end -->{after}"
-    return EXAMPLE.sub(lambda match: match[1] + printed(match["command"]), text)
+    tables = {
+        "takes": list(takes(models, files)),
+        "8k": list(which(models, files, SHORT)),
+        "32k": list(which(models, files, LONG)),
+    }
+    examples: dict[str, str] = {}  # a command prints the same in all languages
+    made = {}
+    for name, words in WORDS.items():
+        text = (DOCS / name).read_text(encoding="utf-8")
+        for mark, lines in tables.items():
+            table = "\n".join(lines)
+            for word, translated in words.items():
+                table = table.replace(word, translated)
+            before, _, rest = text.partition(f"<!-- table: {mark} -->\n")
+            _, _, after = rest.partition("<!-- end -->")
+            text = f"{before}<!-- table: {mark} -->\n{table}\n<!-- end -->{after}"
+        for match in EXAMPLE.finditer(text):
+            command = match["command"]
+            if command not in examples:
+                examples[command] = printed(command)
+        made[name] = EXAMPLE.sub(lambda match: match[1] + examples[match["command"]], text)
+    return made
 
 
 class _Terminal(StringIO):
@@ -166,11 +194,12 @@ def printed(command: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make the tables of docs/which-file.md anew.")
     parser.add_argument("--write", action="store_true", help="write the page instead of printing it")
-    text = page()
+    made = pages()
     if parser.parse_args().write:
-        PAGE.write_text(text, encoding="utf-8")
+        for name, text in made.items():
+            (DOCS / name).write_text(text, encoding="utf-8")
     else:
-        sys.stdout.write(text)
+        sys.stdout.write(made["which-file.md"])
     return 0
 
 

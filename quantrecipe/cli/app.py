@@ -22,9 +22,11 @@ SECTIONS = {
         "apply": "Quantize a model as a recipe says.",
         "plan": "Show what a recipe would do to a model, to the byte.",
         "refine": "Quantize in stages, each behind what the others have lost.",
+        "graft": "Put tensors of one GGUF into another.",
         "store": "Look after a store of encoded tensors, which apply takes from.",
     },
-    "Review recipes": {
+    "Write and review recipes": {
+        "init": "Write a first recipe for a model, with comments.",
         "recipes": "List the recipes that ship, and how large they make a model.",
         "check": "Check recipes, as a reviewer would: errors, warnings, advice.",
         "diff": "Show what a change of a recipe does to models.",
@@ -53,6 +55,7 @@ SECTIONS = {
     "Documentation": {
         "help": "Show a page of the documentation, or list the pages.",
         "schema": "Print the recipes' schema, for completion in editors.",
+        "completion": "Print the script that completes commands in the shell.",
     },
     "Formats and plugins": {
         "formats": "List the formats that recipes can use.",

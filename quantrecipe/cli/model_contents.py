@@ -36,6 +36,7 @@ __all__ = [
     "Line",
     "Role",
     "contents_of_shapes",
+    "finite",
     "read_contents",
     "roles_in",
     "value_note",
@@ -155,7 +156,7 @@ class Contents:
             **fields_of(self, "path", "container"),
             "files": [{"path": path, "nbytes": nbytes} for path, nbytes in self.files.items()],
             "metadata": {
-                key: {"type": value_type(value), "value": _finite(value.decode())}
+                key: {"type": value_type(value), "value": finite(value.decode())}
                 for key, value in self.metadata.items()
             },
             "tensors": [
@@ -355,8 +356,8 @@ def _merge(lines: list[Line]) -> Line:
     )
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The value with NaN and Inf, which JSON doesn't have, as texts: "nan" says more than null."""
     if isinstance(value, list):
-        return [_finite(item) for item in value] if value and isinstance(value[0], float | list) else value
+        return [finite(item) for item in value] if value and isinstance(value[0], float | list) else value
     return value if not isinstance(value, float) or isfinite(value) else str(value)

@@ -10,12 +10,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue
+from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.model.source.source import TensorSource
+from quantrecipe.notebook import Shown, data_frame
+from quantrecipe.plain_data import fields_of
 from quantrecipe.tensor import TensorInfo, head_name
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["Container", "Model"]
 
@@ -46,6 +52,51 @@ class Model:
     sources: Mapping[str, TensorSource]
     alignment: int = 32
     files: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        """A line: a model has hundreds of tensors, and its metadata a vocabulary."""
+        weights = sum(it.size for it in self.tensors)
+        return (
+            f"<Model {str(self.path)!r}: {self.arch or self.container}, {self.n_blocks} layers, "
+            f"{weights:,} weights in {len(self.tensors)} tensors>"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a line for each role and shape."""
+        return self._shown().html()
+
+    def __rich__(self) -> Shown:
+        """What rich prints: the same."""
+        return self._shown()
+
+    def _shown(self) -> Shown:
+        groups: dict[tuple[str, tuple[int, ...], str], list[TensorInfo]] = {}
+        for it in self.tensors:
+            groups.setdefault((it.role, it.shape, it.dtype), []).append(it)
+        rows = [
+            (
+                role,
+                layer_ranges(it.layer for it in members if it.layer is not None),
+                str(len(members)),
+                " × ".join(map(str, shape)),
+                dtype,
+                f"{sum(it.size for it in members):,}",
+            )
+            for (role, shape, dtype), members in groups.items()
+        ]
+        headings = ("tensor", "layers", "count", "shape", "type", "weights")
+        return Shown(
+            title=repr(self)[1:-1],
+            headings=headings,
+            rows=rows,
+            numbers=("count", "weights"),
+            texts=("tensor", "layers"),
+        )
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A data frame with a line for each tensor, in the source's order. ImportError where there is no pandas."""
+        columns = ("name", "layer", "role", "shape", "dtype", "size")
+        return data_frame([fields_of(it, *columns) for it in self.tensors], columns)
 
     @property
     def has_weights(self) -> bool:

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 from quantrecipe.api import Encoder, QuantFormat
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.model.model import Model
+from quantrecipe.notebook import Shown, data_frame
 from quantrecipe.plain_data import fields_of, plain, rounded_bits
 from quantrecipe.plan.spending import Spending
 from quantrecipe.tensor import TensorInfo
+from quantrecipe.units import bytes_text
 
 if TYPE_CHECKING:  # most plans have no matrix: what reads one is loaded with it
+    import pandas
+
     from quantrecipe.importance.coverage import Coverage
     from quantrecipe.importance.matrix import Importance
     from quantrecipe.plan.statistics import Statistics
@@ -173,6 +177,74 @@ class Plan:
     def fallbacks(self) -> tuple[Assignment, ...]:
         """The tensors that didn't get the type that the recipe asked for."""
         return tuple(a for a in self.assignments if a.wanted is not None)
+
+    def __repr__(self) -> str:
+        """A line, since a plan of a large model has tens of thousands of tensors."""
+        return (
+            f"<Plan {self.recipe!r} of {str(self.model.path)!r}: {len(self.assignments)} tensors, "
+            f"{bytes_text(self.nbytes)}, {self.bits_per_weight:.2f} bits per weight>"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a line for each group of tensors that are treated alike."""
+        return self._shown().html()
+
+    def __rich__(self) -> Shown:
+        """What rich prints: the same."""
+        return self._shown()
+
+    def _shown(self) -> Shown:
+        from quantrecipe.plan.group import group
+
+        rows = [
+            (
+                it.role,
+                it.layers,
+                str(len(it.members)),
+                it.first.type,
+                f"{it.first.bits_per_weight:.2f}",
+                bytes_text(it.nbytes),
+                it.first.because,
+                it.first.why,
+            )
+            for it in group(self.assignments)
+        ]
+        headings = ("tensor", "layers", "count", "type", "bits/weight", "size", "decided by", "why")
+        return Shown(
+            title=repr(self)[1:-1],
+            headings=headings,
+            rows=rows,
+            numbers=("count", "bits/weight", "size"),
+            texts=("tensor", "layers", "decided by"),
+            extra=("why",),
+        )
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A data frame with a line for each tensor, in the order of the file. ImportError where there is no pandas."""
+        columns = (
+            *(
+                "name",
+                "layer",
+                "role",
+                "shape",
+                "size",
+                "source_type",
+                "type",
+                "bits_per_weight",
+                "nbytes",
+            ),
+            *("offset", "because", "why", "fallback_from", "importance"),
+        )
+        records = [
+            {
+                **fields_of(a.tensor, "name", "layer", "role", "shape", "size"),
+                "source_type": a.tensor.dtype,
+                **fields_of(a, "type", "bits_per_weight", "nbytes", "offset", "because", "why", "importance"),
+                "fallback_from": a.wanted,
+            }
+            for a in self.assignments
+        ]
+        return data_frame(records, columns)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as `quantrecipe plan --json` prints it; documented in docs/cli.md."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from quantrecipe.errors import Problem
 from quantrecipe.gguf.values import GGUFValue
+from quantrecipe.notebook import Shown
 from quantrecipe.recipe.budget import Budget, VramBudget
 from quantrecipe.recipe.origin import NOWHERE, Origin
 from quantrecipe.recipe.reading.variables import Variable
@@ -180,6 +181,39 @@ class Recipe:
     text: str = ""
     digest: str = ""
     notes: tuple[Problem, ...] = ()
+
+    def __repr__(self) -> str:
+        """A line: with its parents' rules, a recipe has dozens."""
+        return f"<Recipe {self.name!r}: {len(self.rules)} rules, default {self.default or KEEP}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a line for each rule, those of the parents, too."""
+        return self._shown().html()
+
+    def __rich__(self) -> Shown:
+        """What rich prints: the same."""
+        return self._shown()
+
+    def _shown(self) -> Shown:
+        rows = [
+            (
+                ", ".join(map(str, rule.tensors)),
+                "" if rule.layers is None else str(rule.layers),
+                "" if rule.when is None else str(rule.when),
+                rule.type or ", ".join(rule.choose),
+                rule.why,
+                f"{rule.origin.file}:{rule.origin.line}",
+            )
+            for rule in self.rules
+        ]
+        headings = ("tensors", "layers", "when", "type", "why", "from")
+        return Shown(
+            title=repr(self)[1:-1],
+            headings=headings,
+            rows=rows,
+            texts=("tensors", "layers", "when", "why"),
+            extra=("from",),
+        )
 
     @property
     def stands_alone(self) -> bool:

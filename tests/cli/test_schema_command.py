@@ -1,9 +1,8 @@
-"""quantrecipe schema, the schema that ships, and completion by the shell: the names that are there, and no others."""
+"""quantrecipe schema, and the schema that ships: the names that are there, and no others."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -80,47 +79,3 @@ def test_it_is_printed_or_written(tmp_path: Path, capsys: Output) -> None:
     assert file.read_text(encoding="utf-8") == text
     assert main(["--no-plugins", "schema", "-o", str(file)]) == 1
     assert "--force" in capsys.readouterr().err
-
-
-def complete(monkeypatch: pytest.MonkeyPatch, capsys: Output, words: str) -> list[str]:
-    monkeypatch.setenv("_QUANTRECIPE_COMPLETE", "bash_complete")
-    monkeypatch.setenv("COMP_WORDS", words)
-    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
-    assert main([]) == 0
-    return capsys.readouterr().out.split()
-
-
-@pytest.mark.parametrize(
-    ("words", "found"),
-    [
-        ("quantrecipe plan llama.cpp/Q5_K_", ["plain,llama.cpp/Q5_K_M", "plain,llama.cpp/Q5_K_S"]),
-        ("quantrecipe plan ud-q2", ["plain,ud-q2-k-xl"]),
-        ("quantrecipe flatten Q5_K_", ["plain,Q5_K_M", "plain,Q5_K_S"]),
-        ("quantrecipe render Q5_K_", ["plain,Q5_K_M", "plain,Q5_K_S"]),  # what flatten was called
-        ("quantrecipe plan Q8_0", ["file,Q8_0"]),  # two are called so
-        ("quantrecipe apply chat med", ["plain,medical-legal"]),
-        ("quantrecipe explain chat shapes/qwen3-1", ["plain,shapes/qwen3-14b"]),
-        ("quantrecipe plan in.gguf Q4_K_M", ["file,Q4_K_M"]),
-        ("quantrecipe rec", ["plain,recipes"]),
-        ("quantrecipe ren", []),  # render works, and isn't proposed
-    ],
-)
-def test_the_shell_completes_names(
-    words: str, found: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Output, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert complete(monkeypatch, capsys, words) == found
-
-
-def test_files_stand_beside_names(monkeypatch: pytest.MonkeyPatch, capsys: Output, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("chatty.yaml").touch()
-    assert complete(monkeypatch, capsys, "quantrecipe plan chat") == ["plain,chat", "plain,chatty.yaml"]
-
-
-def test_the_reference_says_how(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
-    page = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
-    (line,) = re.findall(r"_QUANTRECIPE_COMPLETE=bash_source quantrecipe", page)
-    monkeypatch.setenv(*line.split()[0].split("="))
-    assert main([]) == 0
-    assert "complete -o nosort" in capsys.readouterr().out

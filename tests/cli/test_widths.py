@@ -154,6 +154,8 @@ CASES: dict[str, list[str]] = {
         "inspect made.gguf",
         "inspect made.gguf --tensors",
         "inspect made.gguf --metadata",
+        "inspect model.gguf made.gguf",
+        "inspect made.gguf made.gguf --data",
         f"inspect '{EXAMPLE}'",
         "inspect model.gguf --filter '*attn_v*'",
     ],
@@ -184,6 +186,9 @@ CASES: dict[str, list[str]] = {
     "doctor": ["doctor"],
     "recipes": ["recipes", f"recipes --for {MOE}", "recipes ud --for model.gguf"],
     "schema": ["schema"],
+    "graft": ["graft model.gguf model.gguf --tensors head --dry-run", "graft model.gguf model.gguf --mtp"],
+    "completion": ["completion bash"],
+    "init": [f"init {MOE} -o -", "init model.gguf -o first.yaml --force"],
     "help": ["help", "help names", "help apply"],
     "new-plugin": [],  # writes a folder once; its five lines are in its own tests
 }
@@ -194,7 +199,7 @@ TO_COPY = re.compile(
     rf"wrote |would write |^ +quantrecipe |pip install |{re.escape(str(DATA.parents[1]))}|{FOLDER}"
 )
 """Lines with paths, and commands: the terminal breaks them, so that they can be copied."""
-FILES = ("flatten", "export", "schema")
+FILES = ("flatten", "export", "schema", "completion", "init")
 """Commands that print a file, as it is."""
 
 

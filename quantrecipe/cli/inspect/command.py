@@ -32,9 +32,11 @@ __all__ = ["command"]
     "quantrecipe inspect shapes/qwen3-30b-a3b --roles",
     "quantrecipe inspect model.gguf --recipe > recipe.yaml",
     "quantrecipe inspect model.gguf --shapes > model.shapes.json",
+    "quantrecipe inspect old.gguf new.gguf --data",
     "quantrecipe inspect examples/tiny-code --json | jq '.tensors[].recipe_name'",
 )
 @click.argument("file", type=FILE)
+@click.argument("other", type=FILE, required=False)
 @click.option("--tensors", is_flag=True, help="Every tensor on its own line, and nothing else.")
 @click.option(
     "--roles", is_flag=True, help="A line for each role: how many, their shape, their share of the model."
@@ -47,25 +49,40 @@ __all__ = ["command"]
 @click.option(
     "--filter", "glob", metavar="GLOB", help="Only tensors and metadata keys of this name; * is any text."
 )
+@click.option("--data", is_flag=True, help="Of two files, compare the bytes of tensors, too: both are read.")
+@click.option("--exit-code", is_flag=True, help="Of two files, exit with 1 if they differ.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with arrays whole.")
 @pass_context
 def command(
     ctx: Context,
     file: Path,
+    other: Path | None,
     tensors: bool,
     roles: bool,
     metadata: bool,
     recipe: bool,
     shapes: bool,
     glob: str | None,
+    data: bool,
+    exit_code: bool,
     as_json: bool,
 ) -> None:
-    """Show the tensors, types, sizes, metadata and recipe in FILE.
+    """Show the tensors, types, sizes, metadata and recipe in FILE; with OTHER, how the two differ.
 
     FILE is a GGUF, a safetensors file, its index, a folder of one, a shape file, or shapes/NAME; any shard stands for
     the whole. Importance matrices and other files in these containers are shown, too. Tensors have the names that
     recipes say (without .weight); what a Hugging Face folder calls them stands below.
     """
+    if other is not None:
+        if tensors or roles or metadata or recipe or shapes:
+            raise click.UsageError(
+                "two files are compared whole, or with --filter: leave the other options out."
+            )
+        if _compare(ctx, file, other, glob, data=data, as_json=as_json) and exit_code:
+            raise click.exceptions.Exit(1)
+        return
+    if data or exit_code:
+        raise click.UsageError("--data and --exit-code compare two files, and there is one.")
     if shapes:
         click.echo(_shapes(ctx, file), nl=False)
         return
@@ -117,6 +134,25 @@ def _read(ctx: Context, file: Path) -> Contents:
         what = f"these are the names of the files, and not those that recipes use: {error.problems[0].what}"
         print_note(ctx.err, Problem(what=what, remedy=error.problems[0].remedy))
         return contents
+
+
+def _compare(ctx: Context, file: Path, other: Path, glob: str | None, *, data: bool, as_json: bool) -> bool:
+    """Show how two files differ, and say whether they do."""
+    from quantrecipe.cli.apply_progress import apply_progress
+    from quantrecipe.cli.inspect.comparison import compare, render_comparison
+
+    contents = [_read(ctx, path) for path in (file, other)]
+    if glob is not None:
+        contents = [it.matching(glob) for it in contents]
+    with apply_progress(ctx.err) as progress:
+        if data:
+            progress.start(sum(line.nbytes for line in contents[0].shown))
+        found = compare(*contents, data=data, tell=lambda count: progress.advance(count, 2 * count, 0))
+    if as_json:
+        ctx.print_json(found.to_json())
+    else:
+        ctx.console.print(render_comparison(found))
+    return found.differs
 
 
 def _label_note(ctx: Context, contents: Contents) -> str:

@@ -17,6 +17,7 @@ from quantrecipe.cli.units import bytes_text, count_text, shape_text
 from quantrecipe.gguf.values import GGUFValue, ValueType
 
 __all__ = [
+    "abridged",
     "render_metadata",
     "render_provenance",
     "render_roles",
@@ -62,7 +63,7 @@ def render_metadata(contents: Contents) -> RenderableType:
     rows: list[tuple[Cell, ...]] = []
     for key, value in contents.metadata.items():
         note = value_note(key, value)
-        shown = Text.assemble(_abridged(value), (f"  {note}" if note else "", "dim"))
+        shown = Text.assemble(abridged(value), (f"  {note}" if note else "", "dim"))
         rows.append((key, (value_type(value), "dim"), shown))
     return Table({"key": "text", "type": "word", "value": "text"}, rows)
 
@@ -164,7 +165,8 @@ def _short(stored: str) -> str:
     return _TO_THE_LAYER.sub("", stored).removesuffix(".weight")
 
 
-def _abridged(value: GGUFValue) -> str:
+def abridged(value: GGUFValue) -> str:
+    """A value of the metadata on two lines of a terminal at most, with nothing in it that moves the cursor."""
     if value.type is not ValueType.ARRAY:
         return _cut(_item(value.decode(), quoted=False))
     items = [_item(item, quoted=True) for item in value.first(_ITEMS)]

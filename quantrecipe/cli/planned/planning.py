@@ -43,6 +43,7 @@ __all__ = [
     "load_planned",
     "locked_option",
     "plan_document",
+    "plan_document_of",
     "plan_options",
     "print_told",
     "require_locked",
@@ -233,14 +234,20 @@ def warn_of_running(ctx: Context, plans: Sequence[Plan], options: PlanOptions) -
 
 def plan_document(plan: Plan, options: PlanOptions) -> dict[str, Any]:
     """The plan as plain data; it has `runs` where somebody asked how the file runs."""
-    from quantrecipe.plan.group import part_totals
-
-    document = plan.to_json()
-    document["tables"], document["without_tables"] = (total.to_json() for total in part_totals(plan))
+    document = plan_document_of(plan)
     if options.running is not None:
         from quantrecipe.cli.planned.running_table import runs_document
 
         document["runs"] = runs_document(plan, options.running)
+    return document
+
+
+def plan_document_of(plan: Plan) -> dict[str, Any]:
+    """The plan as plain data, as it depends on nothing else."""
+    from quantrecipe.plan.group import part_totals
+
+    document = plan.to_json()
+    document["tables"], document["without_tables"] = (total.to_json() for total in part_totals(plan))
     return document
 
 

@@ -21,7 +21,7 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.sliding_window import layer_windows
 from quantrecipe.packaged import packaged_table
 
-__all__ = ["metadata_of_layers"]
+__all__ = ["is_by_layer", "metadata_of_layers"]
 
 _TABLE = "plan/pruning/layer_keys.toml"
 _INTEGERS = frozenset(
@@ -83,6 +83,18 @@ def metadata_of_layers(
     if problems:
         raise PlanError(problems)
     return changed
+
+
+def is_by_layer(key: str, arch: str) -> bool:
+    """True for a key that has an item for each layer in some models, or that counts layers."""
+    table = packaged_table(_TABLE)
+    name = key.removeprefix(f"{arch}.") if key.startswith(f"{arch}.") else ""
+    counted = ("by_layer", "layer_numbers", "leading", "trailing")
+    return (
+        key in table["by_layer_whole"]
+        or name == "block_count"
+        or any(name in table[kind] for kind in counted)
+    )
 
 
 def _of_layers(key: str, value: GGUFValue, arch: str, layers: _Layers) -> GGUFValue | None:

@@ -1,0 +1,1 @@
+"""quantrecipe init: the command, and the recipe that it writes."""

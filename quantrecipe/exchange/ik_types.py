@@ -38,9 +38,10 @@ def explain_unknown_types(model: Model, registry: Registry) -> None:
             counts[tensor.dtype] = counts.get(tensor.dtype, 0) + 1
     problems = []
     for type_, count in sorted(counts.items()):
-        known = IK_TYPES.get(whole_number(type_.removeprefix("type ")) or 0)
-        if known is None and package_of(type_):
-            known = type_
+        number = whole_number(type_.removeprefix("type "))
+        known = type_ if number is None and package_of(type_) else None
+        if number is not None:
+            known = IK_TYPES.get(number)
         missing = registry.missing_format(known) if known else None
         what = f"{count} of its tensors are stored as {known or type_}"
         if missing is None:

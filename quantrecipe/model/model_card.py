@@ -1,6 +1,7 @@
 """general.*: what a folder's name, config.json, model card and generation settings say about the model.
 
-gguf's own heuristics do the work, so that names and labels are those of llama.cpp's converter.
+gguf's own heuristics do the work, so that names and labels are those of llama.cpp's converter. They read YAML, in which
+few lines can say as much as gigabytes hold (lists of an alias, of lists of an alias, …); that is refused before.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from quantrecipe.model.pairs import Pairs, text, texts
 
 __all__ = ["general_pairs"]
 
+_MOST_FRONT = 1 << 20  # characters; results of a hundred benchmarks have a third of that
+_MOST_NODES = 200_000  # values, each counted wherever an alias puts it
+_CARD = "README.md"
+
 
 def general_pairs(
     folder: Path, arch: str, parameters: tuple[int, int, int, int], *, type: str = gguf.GGUFType.MODEL
@@ -30,11 +35,12 @@ def general_pairs(
     `type` is that of the file: "model", or "mmproj" for a projector.
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100  # resolve() would follow links, and change the name
+    _check_front_matter(folder / _CARD)
     try:
         card = gguf.Metadata.load(None, folder, None, parameters[0])
     except yaml.YAMLError as error:
         what = f"its front matter is not valid YAML: {str(error).splitlines()[0]}"
-        raise ModelError(what, "mend it, or remove it", file=folder / "README.md") from error
+        raise ModelError(what, "mend it, or remove it", file=folder / _CARD) from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         what = f"its config.json or model card can't be understood: {error}"
         raise ModelError(what, "mend or remove README.md", file=folder) from error
@@ -47,12 +53,62 @@ def general_pairs(
         card.size_label = gguf.size_label(*parameters)
     writer = gguf.GGUFWriter(path=None, arch=arch)
     writer.add_type(type)
-    card.set_gguf_meta_model(writer)
     try:
+        card.set_gguf_meta_model(writer)
         return _written(writer.kv_data[0])
-    except (ModelError, UnicodeEncodeError) as error:
+    except (ModelError, ValueError, TypeError, AttributeError) as error:
         what = f"config.json, generation_config.json or README.md says what no GGUF can hold: {error}"
         raise ModelError(what, "correct or remove it", file=folder) from error
+
+
+def _check_front_matter(path: Path) -> None:
+    """ModelError for a card whose front matter is too long, or says far more than it is long. gguf reads the rest."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            if file.readline(5).rstrip("\n") != "---":
+                return
+            lines = []
+            left = _MOST_FRONT
+            while (line := file.readline(left + 1)) and line.rstrip("\n") != "---":
+                left -= len(line)
+                lines.append(line)
+                if left < 0:
+                    what = f"its front matter has more than {_MOST_FRONT:,} characters"
+                    raise ModelError(what, "shorten it, or remove it", file=path)
+    except OSError:  # none, or one that gguf can't read either
+        return
+    text = "".join(lines)
+    if "&" in text and "*" in text and _nodes(text) > _MOST_NODES:
+        what = f"its front matter says more than {_MOST_NODES:,} values, by aliases of aliases"
+        raise ModelError(what, "mend it, or remove it", file=path)
+
+
+def _nodes(text: str) -> int:
+    """How many values a YAML text has, those of an anchor counted at each of its aliases."""
+    sizes: dict[str, int] = {}
+    opened: list[
+        tuple[str | None, int]
+    ] = []  # the anchor of each list and mapping around, and what was counted before
+    count = 0
+    try:
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            match event:
+                case yaml.AliasEvent(anchor=anchor):
+                    count += sizes.get(anchor or "", 1)
+                case yaml.ScalarEvent(anchor=anchor):
+                    count += 1
+                    sizes[anchor or ""] = 1
+                case yaml.SequenceStartEvent(anchor=anchor) | yaml.MappingStartEvent(anchor=anchor):
+                    opened.append((anchor, count))
+                    count += 1
+                case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
+                    anchor, before = opened.pop()
+                    sizes[anchor or ""] = count - before
+            if count > _MOST_NODES:
+                break
+    except (yaml.YAMLError, RecursionError):  # gguf says what is wrong
+        return 0
+    return count
 
 
 def _generation(folder: Path) -> Mapping[str, Any]:

@@ -165,7 +165,11 @@ class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(["+", "*", "**", "%"])  # the others make nothing that is longer
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Guard, loopcontrols])
+        # Not optimized: what could be known before is looked for anew at each level, in a time that grows with the cube
+        # of the depth of an expression.
+        super().__init__(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Guard, loopcontrols], optimized=False
+        )
         self.guard = cast("_Guard", self.extensions[_Guard.identifier])
         for name in ("random", "pprint"):
             del self.filters[name]

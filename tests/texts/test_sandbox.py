@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -124,6 +125,14 @@ def test_what_would_be_too_long_is_not_made_at_all(
     monkeypatch.setattr("quantrecipe.texts.sandbox._LONGEST", 2000)
     if name != "format":
         _check_made(name, given)
+
+
+@pytest.mark.parametrize("link", [".a", "[0]", "|upper"])
+def test_long_chains_are_compiled_in_no_time(link: str) -> None:
+    start = time.process_time()
+    for _ in range(10):
+        CompiledTemplate("{{ a" + link * 150 + " }}")
+    assert time.process_time() - start < 1
 
 
 def test_a_long_chat_is_no_bomb() -> None:

@@ -25,10 +25,20 @@ from typing import Any, Literal
 from quantrecipe.errors import ModelError
 from quantrecipe.model.json_file import read_json_object
 
-__all__ = ["MOST_TOKENS", "AddedTokens", "TokenizerFiles", "Vocabulary", "read_files", "require_ids"]
+__all__ = [
+    "LONGEST_TOKEN",
+    "MOST_TOKENS",
+    "AddedTokens",
+    "TokenizerFiles",
+    "Vocabulary",
+    "read_files",
+    "require_ids",
+]
 
 MOST_TOKENS = 1 << 20
 """The largest vocabularies in use have 901,629 (XLM-V) and 262,144 tokens."""
+LONGEST_TOKEN = 2048
+"""Bytes; those in use have 256. Looking for what merges to a token takes a time that grows with its length's square."""
 _MOST_ABSENT = 1 << 16
 
 AddedTokens = Literal["usual", "flags", "scores", "internlm2"]

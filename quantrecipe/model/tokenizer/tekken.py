@@ -18,7 +18,7 @@ from quantrecipe.errors import ModelError
 from quantrecipe.model.json_file import read_json_object, read_text
 from quantrecipe.model.pairs import Pairs, boolean, f32s, i32s, text, texts, u32
 from quantrecipe.model.tokenizer.alphabet import shown
-from quantrecipe.model.tokenizer.kinds import MOST_TOKENS, TokenizerFiles
+from quantrecipe.model.tokenizer.kinds import LONGEST_TOKEN, MOST_TOKENS, TokenizerFiles
 
 __all__ = ["is_tekken", "read_tekken"]
 
@@ -91,6 +91,8 @@ def _ranks(files: TokenizerFiles, vocab: list[Any]) -> dict[bytes, int]:
             token = base64.b64decode(entry["token_bytes"], validate=True)
         except binascii.Error:
             _fail(files, f"has bytes of rank {at} that are no base64: {str(entry['token_bytes'])[:60]!r}")
+        if len(token) > LONGEST_TOKEN:
+            _fail(files, f"has a token of {len(token):,} bytes at rank {at} (at most {LONGEST_TOKEN:,})")
         if entry["rank"] != at or token in ranks:
             _fail(files, f"has a vocabulary out of order, or with repeats, at rank {at}")
         ranks[token] = at

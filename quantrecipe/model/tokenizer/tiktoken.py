@@ -25,7 +25,7 @@ from quantrecipe.model.pairs import Pairs, i32s, text, texts
 from quantrecipe.model.tokenizer.added import added_tokens
 from quantrecipe.model.tokenizer.alphabet import shown
 from quantrecipe.model.tokenizer.completed import completed
-from quantrecipe.model.tokenizer.kinds import MOST_TOKENS, TokenizerFiles, require_ids
+from quantrecipe.model.tokenizer.kinds import LONGEST_TOKEN, MOST_TOKENS, TokenizerFiles, require_ids
 from quantrecipe.model.tokenizer.pre_tokenizer import name_of_expression
 from quantrecipe.units import whole_number
 
@@ -90,7 +90,7 @@ def _ranks(path: Path) -> dict[bytes, int]:
             encoded, rank = line.split()
             token = base64.b64decode(encoded, validate=True)
             place = whole_number(rank)
-            if not token or place is None:
+            if not 0 < len(token) <= LONGEST_TOKEN or place is None:
                 raise ValueError
         except (binascii.Error, ValueError):
             what = f"says {line[:60]!r} (expected: bytes in base64, a space and the rank)"

@@ -129,10 +129,11 @@ def files_of(paths: Sequence[Path], leave_out: Sequence[Path]) -> tuple[Path, li
         files = shards_of(first)
         root = first if len(files) == 1 and not more else first.parent
     for path in more:
-        if not path.resolve().is_relative_to(root.resolve()):
+        place, base = (Path(os.path.abspath(it)) for it in (path, root))  # noqa: PTH100  # resolve() follows links
+        if not place.is_relative_to(base):
             what = f"isn't in the folder of {first.name}, and a signature names files below one folder"
             raise SignatureError(what, "copy it there", file=path)
-        files += [root / path.resolve().relative_to(root.resolve())]
+        files += [root / place.relative_to(base)]
     for path in files:
         if not path.is_file():
             raise SignatureError("there is no such file", "check the path", file=path)

@@ -23,6 +23,7 @@ from quantrecipe.typed import json_object
 
 __all__ = ["Statement", "compare", "expected_files", "read_statement"]
 
+_ALGORITHMS = ("sha256", "blake3")  # the library's name of its third isn't the one that it writes
 _LARGEST = 1 << 26  # bytes of a signature: that of ten thousand files has one or two million
 
 
@@ -63,19 +64,22 @@ def read_statement(signature: Path) -> Statement:
         method = _text(how["method"])
         if method not in ("files", "shards") or not digests:
             raise ValueError(f"is of {len(digests)} files, by the method {method!r:.40}")
+        algorithm, shard_size = _text(how["hash_type"]), int(how.get("shard_size", 1))
+        if algorithm not in _ALGORITHMS or not 1 <= shard_size < 1 << 63:
+            raise ValueError(f"its hashes are {algorithm!r:.40} of {shard_size:,} bytes each")
         names = digests if method == "files" else (name.rsplit(":", 2)[0] for name in digests)
         files = tuple(dict.fromkeys(names))
         for name in files:
             _check_name(name)
         return Statement(
             method=method,
-            algorithm=_text(how["hash_type"]),
-            shard_size=int(how.get("shard_size", 1)),
+            algorithm=algorithm,
+            shard_size=shard_size,
             digests=digests,
             files=files,
             ignored=tuple(map(_text, how.get("ignore_paths", ()))),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         said = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:200]
         what = f"is no signature of OpenSSF model signing: {said}"
         raise SignatureError(what, "`quantrecipe sign` makes one", file=signature) from error

@@ -43,7 +43,9 @@ class TestPlamo:
         assert ids == {"bos_token_id": 1, "unknown_token_id": 0, "eot_token_id": 4}
         assert (found["model"], found["pre"], found["add_space_prefix"]) == ("plamo2", "default", False)
 
-    @pytest.mark.parametrize("line", [[3, 0, "NORMAL"], ["a", "x"], ["a"], {"a": 1}, 3, None])
+    @pytest.mark.parametrize(
+        "line", [[3, 0, "NORMAL"], ["a", "x"], ["a", 10**400], ["a", 1, []], ["a"], {"a": 1}, 3, None]
+    )
     def test_nonsense(self, line: Any, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"tokenizer\.jsonl:3: says .* \(expected: \[\"token\", score"):
             pairs(self.make(tmp_path, PLAMO[0], line), "plamo")

@@ -83,6 +83,19 @@ def test_damaged(parts: dict[str, Any], said: str, tmp_path: Path) -> None:
         pairs(make(tmp_path, BYTES, **parts))
 
 
+def test_a_long_token_is_told_before_its_halves_are_tried(tmp_path: Path) -> None:
+    """Of a megabyte there would be a million pairs, a terabyte together."""
+    with pytest.raises(ModelError, match=r"has a token of 1,000,000 bytes at rank 256 \(at most 2,048\)"):
+        pairs(make(tmp_path, [*BYTES, b"a" * 10**6]), 263)
+
+
+@pytest.mark.parametrize("number", [10**9, float("inf")])
+def test_more_special_tokens_than_there_can_be(number: float, tmp_path: Path) -> None:
+    config = {"default_vocab_size": 10, "default_num_special_tokens": number}
+    with pytest.raises(ModelError, match="is not understood"):
+        pairs(make(tmp_path, BYTES, config=config), 262)
+
+
 def test_a_token_that_nothing_makes(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has a token of rank 256 that no two others make: b'abc'"):
         pairs(make(tmp_path, [*BYTES, b"abc"]))

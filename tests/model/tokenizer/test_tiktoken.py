@@ -128,6 +128,8 @@ class TestDamaged:
             ("IQ== 0\nIg== -1\n", "says 'Ig== -1'"),
             ("IQ== 0\nIg== 1 2\n", "says 'Ig== 1 2'"),
             ("IQ== 0\nIg== ²\n", "says"),
+            ("IQ== " + "1" * 5000 + "\n", "says 'IQ== 111"),
+            ("QUFB" * 700 + " 0\n", "says 'QUFB"),  # a token of 2100 bytes
             ("IQ== 0\n\nIQ== 1\n", r"model:3: has the bytes IQ== twice"),
             ("IQ== 0\nIg== 0\n", r"tiktoken\.model: gives the rank 0 twice"),
             ("IQ== 0\nIg== 9\n", r"has the rank 9, but the embedding has 3 rows"),

@@ -35,6 +35,14 @@ def test_shards_and_files_beside_them_count_from_their_folder(folder: Path) -> N
     assert names(root, files) == ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "sub/a.yaml"]
 
 
+def test_links_lie_where_they_are(folder: Path) -> None:
+    (folder / "cache").mkdir()
+    for name in ("m.gguf", "m.yaml"):
+        (folder / "cache" / name).symlink_to(folder / "alone.gguf")
+    _, files = files_of((folder / "cache/m.gguf", folder / "cache/../cache/m.yaml"), ())
+    assert names(folder, files) == ["cache/m.gguf", "cache/m.yaml"]
+
+
 def test_of_a_folder_git_and_what_is_left_out_are_not_signed(folder: Path) -> None:
     root, files = files_of((folder,), (folder / "sub", folder / "model.sig"))
     assert names(root, files) == ["alone.gguf", "m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]

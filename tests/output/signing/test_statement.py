@@ -57,6 +57,9 @@ def test_names_that_lead_out_of_the_folder_are_refused(name: str, tmp_path: Path
         predicate(serialization={"method": "other", "hash_type": "sha256"}),
         predicate(serialization={"method": "shards", "hash_type": "sha256", "shard_size": []}),
         predicate(serialization={"method": "files", "hash_type": "sha256", "ignore_paths": [7]}),
+        predicate(serialization={"method": "files", "hash_type": "md5"}),
+        predicate(serialization={"method": "shards", "hash_type": "sha256", "shard_size": 0}),
+        predicate(serialization={"method": "shards", "hash_type": "sha256", "shard_size": 10**400}),
     ],
 )
 def test_what_is_no_statement(said: Any, tmp_path: Path) -> None:

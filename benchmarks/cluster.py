@@ -8,9 +8,10 @@
 The forecast is the one of `quantrecipe plan --cluster` (quantrecipe/output/shares/forecast.py): the units that `apply
 --part` makes, in the order in which parts take them, on nodes whose bandwidths, losses and replacements are simulated.
 
---check runs one part with one thread and two parts with one thread each, in turns, since other programs may run. What
-the one part takes says how long a weight takes and how long a process takes to begin; the forecast says from this what
-the two take. The table has the forecast over what was measured.
+--check runs one part with one thread and two parts with one thread each, in turns, since other programs may run. Beside
+the one part a process counts, so that there is as much to do for the processors as with two. What the one part takes
+says how long a weight takes and how long a process takes to begin; the forecast says from this what the two take. The
+table has the forecast over what was measured.
 """
 
 from __future__ import annotations
@@ -183,7 +184,6 @@ def run(folder: Path, recipe: Path, count: int) -> tuple[float, float]:
     out = folder / "out.gguf"
     shutil.rmtree(out.with_name(out.name + ".quantrecipe-pieces"), ignore_errors=True)
     units = cut_for_two(folder, recipe, out)
-    begin = time.monotonic()
     line = [
         sys.executable,
         "-m",
@@ -194,16 +194,26 @@ def run(folder: Path, recipe: Path, count: int) -> tuple[float, float]:
         "-o",
         str(out),
     ]
-    processes = [
-        subprocess.Popen(
-            [*line, "--threads", "1", "--json", "--part", f"{number + 1}/{count}"],
-            stdout=subprocess.PIPE,
-            # Linux gives each session a share of busy processors (autogroup), and two parts are to have two.
-            start_new_session=True,
-        )
-        for number in range(count)
+    # Linux gives each session a share of busy processors (autogroup), and two parts are to have two.
+    counting = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+        for _ in range(2 - count)
     ]
-    told: list[dict[str, Any]] = [json.loads(process.communicate()[0]) for process in processes]
+    begin = time.monotonic()
+    try:
+        processes = [
+            subprocess.Popen(
+                [*line, "--threads", "1", "--json", "--part", f"{number + 1}/{count}"],
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+            for number in range(count)
+        ]
+        told: list[dict[str, Any]] = [json.loads(process.communicate()[0]) for process in processes]
+    finally:
+        for process in counting:
+            process.kill()
+            process.wait()
     seconds = time.monotonic() - begin
     if sum(it["made"] for it in told) != units:
         raise SystemExit(f"{sum(it['made'] for it in told)} units were made, of {units}")

@@ -90,6 +90,7 @@ def apply_by(
     found = open_pieces(folder, plan, nan=handling, workers=_WORKERS, nbytes=nbytes)
     order = order_of(plan, registry, nan=handling, store=kept, pieces=(folder, found.run))
     made, width, read = found.made(), 0, 0
+    problems: dict[str, None] = {}
     missing = [unit for unit in found.units if unit.number not in made]
     progress.start(sum(unit.size for unit in found.units))
     progress.advance(sum(unit.size for unit in found.units if unit.number in made), 0, 0)
@@ -99,6 +100,7 @@ def apply_by(
             width = workers.width
             for task, (done, _) in run_tasks(workers, _tasks(missing), told=progress.told):
                 read += done.read
+                problems |= dict.fromkeys(done.problems)
                 _tell(plan, task.given, progress, done)
     result = assemble(
         plan, out, registry=registry, force=force, nan=nan, store=store, pieces=folder, progress=progress
@@ -109,6 +111,7 @@ def apply_by(
         seconds=time.perf_counter() - begin,
         compile_seconds=compiled,
         read=read + result.read,
+        store_problems=(*problems, *result.store_problems),
     )
 
 
@@ -125,6 +128,7 @@ def _to_places(
     gathered, by_matrix = Gathered(), assignments_by_matrix(plan)
     width, read = workers.width, 0
     from_store: list[str] = []
+    problems: dict[str, None] = {}  # several workers may have the same
     with ExitStack() as stack:
         parts = [
             stack.enter_context(PartFile(path, file.nbytes, force=force))
@@ -142,6 +146,7 @@ def _to_places(
             gathered.add(Path(), made)
             read += made.read
             from_store += made.from_store
+            problems |= dict.fromkeys(made.problems)
             _tell(plan, task.given, progress, made)
         gathered.settle()
         _hash(gathered, plan, part_of)
@@ -159,6 +164,7 @@ def _to_places(
         remarks=gathered.remarks,
         reused=(),
         from_store=tuple(from_store),
+        store_problems=tuple(problems),
     )
 
 

@@ -61,6 +61,7 @@ class MadeUnit:
     sources:    the hashes of sources, by tensor, that were wanted beside them
     read:       bytes that were read
     from_store: tensors that were copied from a store
+    problems:   what went wrong with it, for people
     """
 
     number: int
@@ -69,6 +70,7 @@ class MadeUnit:
     sources: tuple[tuple[str, str], ...] = ()
     read: int = 0
     from_store: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +109,7 @@ class Maker:
     def make(self, unit: WorkUnit, sink: Sink) -> MadeUnit:
         """Make it. Errors as `apply_plan`."""
         found = list(places(self._by_name, unit))
+        told = 0 if self._store is None else len(self._store.problems)
         stream = Stream(
             replace(self._plan.model, tensors=tuple(self._tensors[it.tensor] for it in unit.ranges)),
             [self._job(it, sink) for it in found],
@@ -131,6 +134,7 @@ class Maker:
             sources=tuple(sources),
             read=read,
             from_store=tuple(stream.from_store[0]),
+            problems=() if self._store is None else tuple(self._store.problems[told:]),
         )
 
     def _job(self, place: Place, sink: Sink) -> Job:

@@ -112,7 +112,8 @@ def read_piece(path: Path, run: str) -> MadeUnit | None:
         for it in said["ranges"]
     )
     sources = tuple((name, digest) for name, digest in said["sources"])
-    return MadeUnit(**said | {"ranges": ranges, "sources": sources, "from_store": tuple(said["from_store"])})
+    lists = {name: tuple(said[name]) for name in ("from_store", "problems")}
+    return MadeUnit(**said | lists | {"ranges": ranges, "sources": sources})
 
 
 def _footer(made: MadeUnit, run: str) -> bytes:

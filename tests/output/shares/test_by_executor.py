@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from support.huggingface import MODELS, write_model
 from support.shared_work import KINDS, SMALL, plan_of_kind, same_files
 
 from quantrecipe.api import Executor, Order, Outcome, Task, Workers
 from quantrecipe.errors import NonFiniteError, OutputError
 from quantrecipe.executors.local import Processes, Threads
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.partfile import part_path
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.shares.by_executor import apply_by
 from quantrecipe.output.shares.units import cut
+from quantrecipe.planning import make_plan
+from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry, load_registry
 
 
@@ -42,6 +46,18 @@ def test_the_file_is_that_of_one_run(
     assert same_files(result, peace)
     assert result.read >= peace.read
     assert {it.name for it in tmp_path.glob("*pieces*")} == set()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_folders_of_hugging_face_become(
+    name: str, out: Path, tmp_path: Path, registry: Registry
+) -> None:
+    """Rows that change places, experts that are stacked, files with halves of the tensors: cut apart, all the same."""
+    model = open_model(write_model(name, tmp_path), registry=registry)
+    plan = make_plan(load_recipe("pure/Q8_0", registry=registry), model, registry=registry)
+    result = apply_by(Threads(), plan, out, registry=registry, nbytes=5_000)
+    assert any(len(it.ranges) == 1 and not it.ranges[0].whole for it in cut(plan, 5_000))
+    assert same_files(result, apply_plan(plan, tmp_path / "peace.gguf", registry=registry))
 
 
 @pytest.mark.slow  # starts processes
@@ -151,9 +167,6 @@ def test_what_a_worker_raises_is_raised(out: Path, tmp_path: Path, registry: Reg
     from support.models import llama_tensors, write_gguf
     from support.shared_work import MIX
 
-    from quantrecipe.model.open_model import open_model
-    from quantrecipe.planning import make_plan
-
     weights = llama_tensors(layers=1)
     weights["blk.0.ffn_up.weight"][300, 7] = float("nan")
     model = open_model(write_gguf(tmp_path / "nan.gguf", weights), registry=registry)
@@ -163,6 +176,21 @@ def test_what_a_worker_raises_is_raised(out: Path, tmp_path: Path, registry: Reg
     assert not part_path(out).exists()
     result = apply_by(Threads(), plan, out, registry=registry, nbytes=SMALL, nan="allow")
     assert result.nonfinite == {"blk.0.ffn_up.weight": 1}
+
+
+def test_a_store_is_used_and_what_is_wrong_with_it_is_told(
+    out: Path, tmp_path: Path, registry: Registry
+) -> None:
+    plan, store = plan_of_kind("dense", tmp_path, registry), tmp_path / "store"
+    for turn in ("filled", "used", "damaged"):
+        result = apply_by(Threads(), plan, out, registry=registry, store=store, force=True)
+        assert bool(result.from_store) == (turn == "used")
+        assert bool(result.store_problems) == (turn == "damaged")
+        if turn == "used":
+            for path in store.glob("??/*/*"):
+                path.write_bytes(path.read_bytes()[:-5])
+    assert "is damaged" in result.store_problems[0]
+    assert same_files(result, apply_plan(plan, tmp_path / "peace.gguf", registry=registry))
 
 
 def test_one_bar_for_all(out: Path, tmp_path: Path, registry: Registry) -> None:

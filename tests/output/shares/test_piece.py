@@ -33,6 +33,7 @@ MADE = MadeUnit(
     sources=(("c", "s3"),),
     read=99,
     from_store=("a",),
+    problems=("full",),
 )
 
 

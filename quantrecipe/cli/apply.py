@@ -201,7 +201,7 @@ def command(
     if sharing.share is not None:
         from quantrecipe.cli.shared_work import run_part
 
-        run_part(
+        unchecked = run_part(
             *(ctx, plans[0], paths[0], sharing, registry),
             as_json=as_json,
             threads=threads,
@@ -209,6 +209,7 @@ def command(
             nan=nan,
             store=store,
         )
+        _leave_downloads(ctx, plans[0], unchecked, keep=keep_download)
         return
     if sharing.wanted:
         from quantrecipe.cli.shared_work import write_shared
@@ -255,11 +256,7 @@ def command(
                 resume=True,
                 keep=keep_asked(ctx.err, progress, keep_part=keep_part),
             )
-    if not keep_download:
-        forget(plans[0].model.files)
-    if unchecked := results[0].unchecked:
-        names = some_of([path.name for path in unchecked], 3)
-        print_warning(ctx.err, f"{names}: not held against the hub's hash, since only a part of it was read")
+    _leave_downloads(ctx, plans[0], results[0].unchecked, keep=keep_download)
     if as_json:
         written = [_document(plan, result) for plan, result in zip(plans, results, strict=True)]
         if trial is not None:
@@ -271,6 +268,15 @@ def command(
             from quantrecipe.cli.trying import render_trial
 
             ctx.console.print(render_trial(trial))
+
+
+def _leave_downloads(ctx: Context, plan: Plan, unchecked: Sequence[Path], *, keep: bool) -> None:
+    """Of a model on the hub: remove what was kept of it, unless it is to be kept, and tell what couldn't be checked."""
+    if not keep:
+        forget(plan.model.files)
+    if unchecked:
+        names = some_of([path.name for path in unchecked], 3)
+        print_warning(ctx.err, f"{names}: not held against the hub's hash, since only a part of it was read")
 
 
 def _make_folder(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from quantrecipe.cli.apply_progress import apply_progress
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.units import duration_text
+from quantrecipe.cli.units import counted, duration_text
 from quantrecipe.wording import some_of
 
 if TYPE_CHECKING:
@@ -32,8 +32,11 @@ def run_part(
     *,
     as_json: bool,
     **more: Any,
-) -> None:
-    """Make what one of several processes makes, and say what is left. more: as `make_part` has it."""
+) -> tuple[Path, ...]:
+    """Make what one of several processes makes, and say what is left. more: as `make_part` has it.
+
+    The files on the hub that couldn't be checked.
+    """
     from quantrecipe.output.shares.part import Part, make_part
 
     number, count = sharing.share or (1, 1)
@@ -49,9 +52,10 @@ def run_part(
         )
     if as_json:
         ctx.print_json(_document(plan, path, result))
-        return
-    for line in _lines(path, result):
-        ctx.say(printable(line))
+    else:
+        for line in _lines(path, result):
+            ctx.say(printable(line))
+    return result.unchecked
 
 
 def write_shared(
@@ -89,10 +93,10 @@ def write_shared(
 
 def _lines(path: Path, result: PartResult) -> list[str]:
     there = result.units - len(result.left)
-    what = f"part {result.part}: {len(result.made)} units made in {duration_text(result.seconds)}"
+    what = f"part {result.part}: {counted(len(result.made), 'unit')} made in {duration_text(result.seconds)}"
     if result.taken:
         what += f", {result.taken} of them from the shares of others"
-    lines = [f"{what}; of all {result.units} units, {there} are in {result.folder}"]
+    lines = [f"{what}; of all {result.units}, {there} are in {result.folder}"]
     lines += [f"! {problem}" for problem in result.store_problems]
     if result.left:
         who = some_of(sorted({it.who for it in result.left}), _SHOWN)

@@ -168,3 +168,12 @@ def test_pieces_of_another_recipe_are_refused(capsys: Output) -> None:
     assert "has pieces of another recipe; remove it to start over" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+def test_what_was_downloaded_is_removed_after_a_part_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten = []
+    monkeypatch.setattr("quantrecipe.cli.apply.forget", forgotten.append)
+    assert apply("--part", "1/2", "--keep-download") == 0
+    assert forgotten == []
+    assert apply("--part", "2/2") == 0
+    assert len(forgotten) == 1

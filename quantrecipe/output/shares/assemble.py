@@ -129,6 +129,7 @@ def assemble(
         }
         progress.start(sum(unit.size for unit in found.units))
         damaged: list[str] = []
+        unchecked: tuple[Path, ...] = ()
         compiled = 0.0
         while True:
             if missing := _missing(found):
@@ -137,6 +138,7 @@ def assemble(
                 require_room(found)
                 compiled += compile_kernels(plan.assignments, registry, progress.compiling)
                 shift.run(missing, to_the_end=True)
+                unchecked = shift.settled(plan.model.files)
             gathered, wrong = _gather(found)
             if not wrong:
                 wrong = _copy(gathered, places, threads, progress)
@@ -161,6 +163,7 @@ def assemble(
         from_store=tuple(shift.from_store),
         store_problems=() if kept is None else tuple(kept.problems),
         differing=tuple(damaged),
+        unchecked=unchecked,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = ["Pieces", "open_pieces", "pieces_path"]
 _MARKER = "pieces.json"
 _FORMAT = 1
 _SUFFIX = ".quantrecipe-pieces"
+_PIECE = re.compile(r"[0-9]{6,9}\.piece")
 
 
 def pieces_path(out: Path) -> Path:
@@ -57,7 +59,7 @@ class Pieces:
             names = [it.name for it in self.folder.iterdir()]
         except OSError as error:
             raise write_error(error, self.folder) from error
-        return {int(it.removesuffix(".piece")) for it in names if it.endswith(".piece")}
+        return {int(it.removesuffix(".piece")) for it in names if _PIECE.fullmatch(it)}
 
     def remove(self) -> None:
         """Remove what is in it, and the folder if nothing else is."""

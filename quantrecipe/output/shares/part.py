@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantrecipe.core.processors import usable_processors
-from quantrecipe.errors import OutputError
+from quantrecipe.errors import ModelError, OutputError
 from quantrecipe.output.naming import check_destination
 from quantrecipe.output.progress import Progress, Silent
 from quantrecipe.output.shares.folder import Pieces, open_pieces, pieces_path
@@ -153,7 +153,7 @@ def make_part(
         read=shift.read,
         from_store=tuple(shift.from_store),
         store_problems=() if kept is None else tuple(kept.problems),
-        unchecked=tuple(settle(plan.model.files)),
+        unchecked=shift.settled(plan.model.files),
     )
 
 
@@ -192,6 +192,18 @@ class Shift:
             # One at a time: meanwhile others have made some, which is progress, and needn't be looked at.
             if not any(self._make(unit) for unit in missing) and not self._wait(missing, to_the_end):
                 return self._left(self._missing(units))
+
+    def settled(self, files: Sequence[Path]) -> tuple[Path, ...]:
+        """The files on the hub of which it can't be told whether what was read is right.
+
+        ModelError where it isn't. What was made of it is removed then.
+        """
+        try:
+            return tuple(settle(files)) if self.made else ()
+        except ModelError:
+            for unit in self.made:
+                self._pieces.path(unit.number).unlink(missing_ok=True)
+            raise
 
     def _missing(self, units: Sequence[WorkUnit]) -> list[WorkUnit]:
         """Those that have no piece. What others have made is progress, too."""

@@ -118,7 +118,7 @@ def test_a_folder_that_can_t_be_made_is_named(plan: Plan, tmp_path: Path) -> Non
 
 def test_only_what_belongs_to_it_is_removed(plan: Plan, folder: Path) -> None:
     pieces = open_pieces(folder, plan, nan="error")
-    for name in ("000001.piece", "000002.lease", "new-1", "here-1", "notes.txt"):
+    for name in ("000001.piece", "old.piece", "000002.lease", "new-1", "here-1", "notes.txt"):
         (folder / name).touch()
     assert pieces.made() == {1}
     pieces.remove()

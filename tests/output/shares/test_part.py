@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from support.shared_work import SMALL, HeldProcess, plan_of_kind, same_files
 
-from quantrecipe.errors import NonFiniteError, OutputError
+from quantrecipe.errors import ModelError, NonFiniteError, OutputError
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.progress import Silent
+from quantrecipe.output.shares import part as part_module
 from quantrecipe.output.shares.assemble import assemble
 from quantrecipe.output.shares.folder import open_pieces, pieces_path
 from quantrecipe.output.shares.leases import Leases
@@ -206,6 +207,25 @@ def test_a_store_is_used_and_added_to(plan: Plan, out: Path, registry: Registry)
     assert set(second.from_store) >= {"blk.0.ffn_up.weight"}
     peace = apply_plan(plan, out.with_name("peace.gguf"), registry=registry)
     assert same_files(assemble(plan, out, registry=registry), peace)
+
+
+def test_what_was_made_of_a_damaged_download_is_removed(
+    plan: Plan, out: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(_: object) -> list[Path]:
+        raise ModelError("isn't what the hub has")
+
+    others = run(plan, out, registry, 1)
+    for number in (3, 5):
+        (others.folder / f"{number:06d}.piece").unlink()
+    monkeypatch.setattr(part_module, "settle", damaged)
+    with pytest.raises(ModelError, match="the hub"):
+        run(plan, out, registry, 2)
+    made = {int(path.stem) for path in others.folder.glob("*.piece")}
+    assert made == {unit.number for unit in others.made} - {3, 5}
+    monkeypatch.setattr(part_module, "settle", lambda files: [out])
+    assert run(plan, out, registry, 2).unchecked == (out,)
+    assert run(plan, out, registry, 3).unchecked == ()
 
 
 def test_rows_of_a_tensor_aren_t_kept_in_a_store(plan: Plan, out: Path, registry: Registry) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,9 +20,6 @@ __all__ = ["Cluster", "Node", "connect"]
 
 _ANSWER_SECONDS = 10.0
 """Ray itself goes on for minutes where nobody answers under an address."""
-
-_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-"""There is one bar on the terminal, and nothing beside it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,15 +85,28 @@ def connect(address: str) -> Cluster:
     if wanted != "local":
         _require_answer(wanted)
         try:
-            ray.init(address=wanted or "auto", **_QUIET)
+            _join(wanted or "auto")
             return Cluster(ours=True)
         except (ConnectionError, RuntimeError, ValueError, RayError) as error:
             if wanted:
                 raise _no_cluster(wanted, error) from error
-    ray.init(address="local", include_dashboard=False, **_QUIET)
+    _join("local", include_dashboard=False)
     return Cluster(
         ours=True, note="" if wanted else "no Ray cluster runs here; this machine does the work alone"
     )
+
+
+def _join(address: str, **more: Any) -> None:
+    """Connect, and have SIGTERM end this process as before: Ray's handler ends it without a word.
+
+    There is one bar on the terminal, and nothing of Ray's beside it.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **more)
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _require_answer(address: str) -> None:

@@ -63,8 +63,8 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
     "quantrecipe apply 'llama.cpp/Q4_*' model-BF16.gguf --out-dir release --store ~/quantrecipe-store",
     "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf --keep-part",
     "quantrecipe apply feedback.yaml model-BF16.gguf --statistics grams --verify held-out.txt",
-    "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf -o shared/model.gguf --part $SLURM_ARRAY_TASK_ID/40",
-    "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf -o shared/model.gguf --assemble",
+    "quantrecipe apply Q4_K_M model-BF16.gguf -o shared/model.gguf --part $SLURM_ARRAY_TASK_ID/40",
+    "quantrecipe apply Q4_K_M model-BF16.gguf -o shared/model.gguf --assemble",
 )
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=RECIPE)
 @click.argument("model", type=MODEL)

@@ -35,7 +35,7 @@ __all__ = ["command"]
     "quantrecipe plan llama.cpp/Q4_K_M model-BF16.gguf --imatrix imatrix.gguf --all",
     "quantrecipe plan quantrecipe/chat shapes/qwen3-14b --vram 8 --context 16k",
     "quantrecipe plan recipes/code-model.yaml model.safetensors --json | jq .nbytes",
-    "quantrecipe plan llama.cpp/Q4_K_M shapes/deepseek-v3.1 --cluster nodes=10,threads=16,read=2GB/s,price=1.2/h",
+    "quantrecipe plan Q4_K_M shapes/deepseek-v3.1 --cluster nodes=10,threads=16,price=1.2/h",
 )
 @click.argument("recipe", type=RECIPE)
 @click.argument("model", type=MODEL)

@@ -57,7 +57,9 @@ def registry() -> Registry:
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each matrix is several units, and each unit several parts."""
     real = row_units.split
-    monkeypatch.setattr(stream, "split", lambda tensor, together=1: real(tensor, together, 9 * COLS))
+    monkeypatch.setattr(
+        stream, "split", lambda tensor, together=1, rows=None: real(tensor, together, 9 * COLS, rows=rows)
+    )
 
 
 def halves(values: NDArray[np.float32]) -> HALVES:

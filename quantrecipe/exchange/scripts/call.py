@@ -27,6 +27,7 @@ Dialect = Literal["sh", "cmd", "powershell"]
 DEEPEST = 30
 """Blocks within blocks, functions that call functions, and values that need values."""
 _MOST_STEPS = 20_000
+_MOST_WORDS = 100_000  # of all commands, each as often as it is followed: the longest have some thousand
 """Commands that are followed, each round of a loop anew; scripts of releases have some hundred."""
 
 _PROGRAMS = frozenset({"llama-quantize", "quantize"})
@@ -130,13 +131,14 @@ class Follower:
         self.others: list[tuple[str, int]] = []
         self.notes: list[tuple[int, str]] = []
         self.branches = 0  # how many conditions we are in: what is set there may not be set
-        self.steps = 0
+        self.steps = self.words = 0
         self.depth = 0
 
-    def step(self) -> None:
-        """Count a command. RecipeError if there are too many."""
-        self.steps += 1
-        if self.steps > _MOST_STEPS:
+    def step(self, words: int = 0) -> None:
+        """Count a command, or words of one. RecipeError if there are too many."""
+        self.steps += not words
+        self.words += words
+        if self.steps > _MOST_STEPS or self.words > _MOST_WORDS:
             raise RecipeError(
                 "is too long to follow: its loops repeat too much", "write the command out", file=self.file
             )

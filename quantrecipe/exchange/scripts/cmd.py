@@ -51,6 +51,7 @@ class _Batch(Follower):
 
     def _line(self, text: str, line: int) -> None:
         self.step()
+        self.step(max(1, len(text) // 8))
         rest = text.lstrip(" \t\n@(")
         line += text[: len(text) - len(rest)].count("\n")
         lowered = rest.lower()

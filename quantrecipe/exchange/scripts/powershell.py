@@ -63,6 +63,7 @@ class _PowerShell(Follower):
         self.step()
         if not tokens:
             return
+        self.step(len(tokens))
         first = tokens[0]
         lowered = first.text.lower() if first.kind == "word" else ""
         blocks = [token for token in tokens if token.kind == "group" and token.text.startswith("{")]

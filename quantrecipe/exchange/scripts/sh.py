@@ -196,6 +196,7 @@ class _Shell(Expander):
                 if isinstance(part, ArrayValue) or _assigns(part):
                     self._assign(part)
             return ""
+        self.step(max(1, len(parts)))
         words = tuple(it for part in parts if isinstance(part, ShWord) for it in self.expanded(part))
         if not words:
             return None
@@ -322,11 +323,13 @@ class _Shell(Expander):
         inner._functions, inner.args = self._functions, self.args
         inner.files = self.files
         inner.steps, inner.depth, inner._spent = self.steps, self.depth, self._spent
+        inner.words = self.words
         tokens = tokens_of(piece.text, self.file, piece.line)
         if len(tokens) == 1 and isinstance(tokens[0], Redirect) and tokens[0].sign == "<":  # $(<file)
             printed = self._content(self.joined(tokens[0].word))
         else:
             printed = inner.run(tokens)
+        self.words = inner.words
         self.steps, self._spent = inner.steps, inner._spent + len(printed or "")
         self._called |= inner._called
         self.calls += inner.calls

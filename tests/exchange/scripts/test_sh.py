@@ -159,6 +159,7 @@ def test_what_else_runs() -> None:
         ("a=(b\n", "script.sh:1: the list a=( is opened here"),
         ("f() { f; }\nf", "go too deep"),
         ("for a in {1..200}; do for b in {1..200}; do x; done; done", "its loops repeat too much"),
+        ("for a in {1..200}; do x" + " y" * 1000 + "; done", "its loops repeat too much"),
         ("a=x\nfor i in {1..99}; do a=$a$a; done", "grow too long"),
         ("llama-quantize " + "$(" * 60 + ")" * 60, "within more than 40 others"),
     ],

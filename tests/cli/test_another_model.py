@@ -29,6 +29,7 @@ LINES = {
     "export": "export llama.cpp/Q4_K_M --model model.gguf --to llama-quantize",
     "fit": "fit model.gguf --bpw 6 --prior",
     "sensitivity": "sensitivity model.gguf --types Q4_0 --sample 256 --threads 1 -o out.jsonl",
+    "report": "report llama.cpp/Q4_K_M model.gguf -o report.html --force",
     "advise": "advise model.gguf llama.cpp/Q4_K_M --no-gpu --ram 1GiB",
 }
 """A line for each command that takes a matrix for a model; verify holds it against what the file records instead, and

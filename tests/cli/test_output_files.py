@@ -66,7 +66,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ):
         importlib.import_module(f"quantrecipe.{module}")
     for place in (
-        "quantrecipe.measure.measure_model.measure_tensors",
+        "quantrecipe.measure.predicted.measure_tensors",
         "quantrecipe.cli.eval.reference.make_reference",
         "quantrecipe.planning.make_plan",
         "quantrecipe.importance.read_importance.read_importance",

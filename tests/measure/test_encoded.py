@@ -104,7 +104,8 @@ def test_losses_are_known_again_by_encoder_options_and_statistics(
     monkeypatch.setattr(Feedback, "encode", lambda *a, **k: (calls.append(a[2].spec.name), plain(*a, **k))[1])
     first = measured(model, tmp_path, encoding(grams))
     assert set(calls) == set(TYPES)
-    analysis = f"error 3, encoded by feedback 2 (by mean, damping auto, rounds 2), statistics {grams.digest}"
+    encoded = f"encoded by feedback {Feedback.version} (by mean, damping auto, rounds 2)"
+    analysis = f"error 3, {encoded}, statistics {grams.digest}"
     assert first.provenance.analysis == analysis
     calls.clear()
     assert measured(model, tmp_path, encoding(grams)) == first

@@ -13,6 +13,7 @@ from support.statistics import write_statistics
 
 from quantrecipe.cli import main
 from quantrecipe.cli.options.limits import KV_TYPES as OFFERED
+from quantrecipe.encoders.feedback.encoder import Feedback
 from quantrecipe.engine import Engine
 from quantrecipe.model.open_model import open_model
 from quantrecipe.recipe.budget import KV_TYPES
@@ -277,7 +278,8 @@ class TestEncoder:
         assert "encoder: feedback" in Path("mine.yaml").read_text(encoding="utf-8")
         found = read_sensitivity("m.feedback.sensitivity.jsonl")
         assert (
-            "encoded by feedback 2 (by mean, damping auto, rounds 2), statistics" in found.provenance.analysis
+            f"encoded by feedback {Feedback.version} (by mean, damping auto, rounds 2), statistics"
+            in found.provenance.analysis
         )
         assert not Path("m.sensitivity.jsonl").exists()
         capsys.readouterr()

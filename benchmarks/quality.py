@@ -7,7 +7,7 @@
 
 MODEL is a Hugging Face folder or a GGUF in F32, F16 or BF16. --calibration and --validation take texts as NAME=FILE:
 of the first, the importance matrix is made (unless --imatrix names one) and probes read them; by the second, mixes are
-judged. docs/measure-your-model.md says how long that takes, and with what memory.
+judged. docs/your-model.md says how long that takes, and with what memory.
 
 FOLDER (or $QUANTRECIPE_MODELS) has models as Hugging Face folders, for each NAME a folder NAME-extra with importance
 matrices (imatrix.merged.gguf, or imatrix.code.gguf and imatrix.prose.gguf, which are merged), and in texts/

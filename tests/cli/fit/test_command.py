@@ -371,7 +371,7 @@ class TestSearch:
         assert found["ended"].startswith("--kld binds")
         assert main(["plan", "small.yaml", "m.gguf", "--json"]) == 0
         small = json.loads(capsys.readouterr().out)["bits_per_weight"]
-        assert main([*args, "--kld", "0.01", "--bpw", str(small - 0.5), "--force"]) == 0
+        assert main([*args, "--kld", "0.01", "--bpw", str(small - 0.25), "--force"]) == 0
         found = json.loads(capsys.readouterr().out)["search"]
         assert found["ended"].startswith(
             "--bpw binds: the best mix within it has a mean KL divergence of 0.0"

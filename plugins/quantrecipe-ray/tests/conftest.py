@@ -56,7 +56,7 @@ class TestCluster:
         return self._cluster.add_node(wait=False, **self._arguments(name, paths, cpus, **environment))
 
     def wait(self) -> None:
-        """Until all nodes that were added are there."""
+        """Until all nodes that were added are there, and none that were killed."""
         self._cluster.wait_for_nodes(timeout=TEST_SECONDS)
 
     def kill(self, node: Any) -> None:
@@ -122,6 +122,7 @@ def node(cluster: TestCluster) -> Iterator[Callable[..., Any]]:
         if it.any_processes_alive():
             os.kill(cluster.raylet(it), signal.SIGCONT)
             cluster.kill(it)
+    cluster.wait()  # until all see that they are gone: the next test would count them, too
 
 
 @pytest.fixture(autouse=True)

@@ -274,6 +274,11 @@ def test_a_worker_that_dies_is_replaced(cluster: Any, tmp_path: Path) -> None:
     assert all(it.startswith(("one (", "two (", "three (")) for it in told)
 
 
+def listening() -> None:
+    """What a shell starts in the background ignores SIGINT, and all that it starts: not so the command of a user."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_what_is_stopped_ends_all_workers_and_leaves_nothing(
     sent: int, status: int, model: Path, cluster: Any, node: Callable[..., Any], tmp_path: Path

@@ -213,15 +213,21 @@ class Resident(ABC):
         return float(moved.mean()), _error(moved, self.blocks.block[here])
 
     def _floor(self, kld: float) -> float:
-        """Of what is changed, which is spoilt then; of more than that, where that is small beside what it did."""
+        """Of all in the roles of what is changed, which is spoilt then; of that alone, where this isn't small enough.
+
+        It depends on nothing that was asked before, so that a run that goes on later finds the same.
+        """
         names = frozenset(self._now)
         roles = {self._tensors[name].role for name in names}
         whole = names | {name for name in self._together if self._tensors[name].role in roles}
-        for group in (whole, names):
-            floors = [floor for shaken_too, floor in self._floors.items() if group <= shaken_too]
-            if group not in self._floors and not any(floor <= _SMALL * kld for floor in floors):
-                self._floors[group] = self._shaken(sorted(group))
-        return min(floor for shaken_too, floor in self._floors.items() if names <= shaken_too)
+        if self._floor_of(whole) <= _SMALL * kld:
+            return self._floor_of(whole)
+        return min(self._floor_of(whole), self._floor_of(names))
+
+    def _floor_of(self, names: frozenset[str]) -> float:
+        if names not in self._floors:
+            self._floors[names] = self._shaken(sorted(names))
+        return self._floors[names]
 
     def _shaken(self, names: Sequence[str]) -> float:
         """The divergence when these tensors are shaken, which has to be all that was changed, or more."""

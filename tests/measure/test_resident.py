@@ -240,6 +240,17 @@ class TestFloor:
         assert (after_two, after_faint) == (1, 2)
         assert faint.floor < 0.7 * one.floor
 
+    def test_it_depends_on_nothing_that_was_asked_before(self, model: Model, engine: StandIn) -> None:
+        """A run that was killed goes on with another probe than it began with, and has to end with the same figures."""
+        floors = []
+        for before in ((), ({V: "Q4_0", OUT: "Q4_0"},)):
+            with opened(model, "Q8_0") as resident:
+                for types in (*before, {V: "Q4_0"}):
+                    resident.change(types)
+                    moved = resident.measure()
+                floors.append(moved.floor)
+        assert floors[0] == floors[1] > 0
+
     def test_a_probe_may_read_a_part_of_the_text(self, model: Model, engine: StandIn) -> None:
         engine.hard = np.linspace(1, 3, 32)
         with opened(model, "F32") as resident:

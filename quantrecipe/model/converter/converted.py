@@ -21,7 +21,7 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Annotated, cast
 
@@ -157,29 +157,38 @@ def converted(folder: Path, checkout: Path, *, part: str = "model", dtypes: Sequ
         raise ModelError(what, remedy, file=checkout)
     python = os.environ.get(_PYTHON_VARIABLE) or sys.executable
     _require(python)
-    place = _folder("quantrecipe-converter-")
-    path, log = place / f"{folder.resolve().name}.gguf", place / "log"
-    command = [python, str(_WORKER), str(checkout), str(path), str(folder), "--outtype", _outtype(dtypes)]
-    if part != "model":
-        command.append(f"--{part}")
-    with log.open("w", encoding="utf-8") as errors:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8"
-        )
-    atexit.register(_end, process)
-    line = _pipes(process)[1].readline()
-    if not line:
-        raise _ended(process, log, folder, "before it was done with the model")
-    try:
-        ready = typed(json_object(line.encode()), _Ready)
-    except ValueError as error:
-        what = f"the converter in {checkout} isn't understood: {error}"
-        raise ModelError(what, _KNOWN, file=folder) from error
-    if not path.is_file():
-        what = f"the converter in {checkout} wrote its header elsewhere"
-        raise ModelError(what, _KNOWN, file=folder)
-    scratch = _scratch((_KEPT + 1) * max(nbytes for _, nbytes, _ in ready.tensors), folder)
-    add_remote_file(path, _Converter(path, process, ready, log, scratch))
+    # Where this process is killed, the converter's own sees that, and removes the folders.
+    with ExitStack() as ends:
+        place = _folder(ends, "quantrecipe-converter-")
+        path, log = place / f"{folder.resolve().name}.gguf", place / "log"
+        command = [python, str(_WORKER), str(checkout), str(path), str(folder), "--outtype", _outtype(dtypes)]
+        if part != "model":
+            command.append(f"--{part}")
+        with log.open("w", encoding="utf-8") as errors:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                encoding="utf-8",
+            )
+        ends.callback(_end, process)
+        line = _pipes(process)[1].readline()
+        if not line:
+            raise _ended(process, log, folder, "before it was done with the model")
+        try:
+            ready = typed(json_object(line.encode()), _Ready)
+        except ValueError as error:
+            what = f"the converter in {checkout} isn't understood: {error}"
+            raise ModelError(what, _KNOWN, file=folder) from error
+        if not path.is_file():
+            what = f"the converter in {checkout} wrote its header elsewhere"
+            raise ModelError(what, _KNOWN, file=folder)
+        needed = (_KEPT + 1) * max(nbytes for _, nbytes, _ in ready.tensors)
+        scratch = _folder(ends, "quantrecipe-tensors-", _place(needed, folder))
+        add_remote_file(path, _Converter(path, process, ready, log, scratch))
+        atexit.register(ends.pop_all().close)
     return path
 
 
@@ -188,18 +197,18 @@ def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
     return cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
 
 
-def _folder(prefix: str, inside: Path | None = None) -> Path:
-    """A folder that is there for as long as this process."""
+def _folder(ends: ExitStack, prefix: str, inside: Path | None = None) -> Path:
+    """A folder that is there until the end."""
     made = Path(tempfile.mkdtemp(prefix=prefix, dir=inside))
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    ends.callback(shutil.rmtree, made, ignore_errors=True)
     return made
 
 
-def _scratch(needed: int, model: Path) -> Path:
+def _place(needed: int, model: Path) -> Path:
     """Where tensors are handed over: in memory, where there is room; containers often have next to none of it."""
     for place in (_SHARED, Path(tempfile.gettempdir())):
         if place.is_dir() and shutil.disk_usage(place).free > needed:
-            return _folder("quantrecipe-tensors-", place)
+            return place
     what = f"its largest tensors take {file_text(needed)}, and neither {_SHARED} nor {tempfile.gettempdir()} has room"
     raise ModelError(what, "name another folder in TMPDIR", file=model)
 
@@ -247,6 +256,5 @@ def _failed(what: str, log: Path, path: Path) -> ModelError:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    with suppress(OSError):
+    with suppress(OSError), process:
         process.kill()
-        process.wait()

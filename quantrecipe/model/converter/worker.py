@@ -6,6 +6,9 @@ The header goes to OUTFILE, as the converter's own writer makes it. Then a line 
 what there is, and each line that comes in, {"tensor": NAME, "file": PATH}, is answered by one when the tensor's bytes
 are in that file. Standard output is for these lines alone: what the converter prints goes to standard error.
 
+When no more lines can come, whoever started this has ended, and may have been killed. Then the folders of OUTFILE and of
+the tensors are removed here: tensors may lie in memory, which nobody else would give back.
+
 This file is run by the Python that has PyTorch, which needn't be that of quantrecipe, so it imports nothing of it.
 """
 
@@ -14,8 +17,10 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +50,7 @@ def main() -> None:
                 ],
             },
         )
-        _serve(dict(tensors), answers)
+        _serve(dict(tensors), answers, {Path(out).parent})
 
     writers: Any = gguf.GGUFWriter
     writers.write_tensors_to_file = hand_over
@@ -53,9 +58,11 @@ def main() -> None:
     runpy.run_path(str(script), run_name="__main__")
 
 
-def _serve(tensors: dict[str, Any], answers: Any) -> None:
+def _serve(tensors: dict[str, Any], answers: Any, folders: set[Path]) -> None:
+    """folders: which hold what was made here"""
     for line in sys.stdin:
         wanted = json.loads(line)
+        folders.add(Path(wanted["file"]).parent)
         try:
             with Path(wanted["file"]).open("wb") as file:
                 _fresh(tensors[wanted["tensor"]].tensor, {}).tofile(file)
@@ -64,6 +71,8 @@ def _serve(tensors: dict[str, Any], answers: Any) -> None:
             _say(answers, {"error": f"{type(error).__name__}: {error}"})
         else:
             _say(answers, {"tensor": wanted["tensor"]})
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)  # whoever asked has gone: nothing that is left to do is worth the time
 
 
@@ -92,8 +101,9 @@ def _fresh(it: Any, seen: dict[int, Any]) -> Any:
 
 
 def _say(answers: Any, what: dict[str, Any]) -> None:
-    answers.write(json.dumps(what) + "\n")
-    answers.flush()
+    with suppress(OSError):  # nobody listens: then no more lines come, either
+        answers.write(json.dumps(what) + "\n")
+        answers.flush()
 
 
 if __name__ == "__main__":

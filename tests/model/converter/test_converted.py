@@ -5,10 +5,13 @@ That the real one's tensors come out right was tried with PyTorch, which these t
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +32,7 @@ from quantrecipe.remote_files import file_pieces, file_size
 
 REGISTRY = load_registry(plugins=False)
 ROOT = Path(__file__).parents[3]
+WORKER = Path(sys.modules[module_function.__module__].__file__ or "").with_name("worker.py")
 SCRIPT = '''
 """A converter: everything that quantrecipe asks of one."""
 import sys, os
@@ -69,9 +73,24 @@ writer.close()
 
 
 @pytest.fixture(autouse=True)
-def _python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This Python will do, though it may have no PyTorch."""
-    monkeypatch.setattr(sys.modules[module_function.__module__], "_NEEDED", ("json",))
+def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Where temporary files go. At the end of a test all ends that would otherwise be at the end of the process.
+
+    This Python will do, though it may have no PyTorch.
+    """
+    module, place = sys.modules[module_function.__module__], tmp_path / "temporary"
+    place.mkdir()
+    ends: list[Callable[[], None]] = []
+    monkeypatch.setattr(module, "_NEEDED", ("json",))
+    monkeypatch.setattr(module, "_SHARED", place)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    monkeypatch.setattr(
+        module, "atexit", SimpleNamespace(register=lambda end, *its: ends.append(partial(end, *its)))
+    )
+    yield place
+    for end in reversed(ends):
+        end()
+    assert list(place.iterdir()) == []
 
 
 @pytest.fixture
@@ -168,15 +187,20 @@ def test_what_the_converter_is_told(folder: Path, tmp_path: Path, part: str, opt
     said = (folder / "said.txt").read_text().split()
     assert said[said.index("--outtype") + 1] == "bf16"
     assert [it for it in said if it in ("--mmproj", "--mtp")] == options
-    for dtypes, type_ in (
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "expected"),
+    [
         (["F32"], "f32"),
         (["F16", "F32", "F16"], "f16"),
         (["F8_E4M3"], "bf16"),
         (["I32", "F16"], "bf16"),
         ([], "bf16"),
-    ):
-        converted(folder, checkout(tmp_path, note), dtypes=dtypes)
-        assert f"--outtype {type_} " in (folder / "said.txt").read_text()
+    ],
+)
+def test_the_type_that_loses_nothing_of_most(dtypes: list[str], expected: str) -> None:
+    assert sys.modules[module_function.__module__]._outtype(dtypes) == expected
 
 
 @pytest.mark.parametrize(
@@ -196,6 +220,33 @@ def test_what_the_converter_is_told(folder: Path, tmp_path: Path, part: str, opt
 def test_a_converter_that_fails(folder: Path, tmp_path: Path, here: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         open_model(folder, converter=checkout(tmp_path, here), registry=REGISTRY)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_nothing_is_left_where_it_is_no_longer_asked(folder: Path, tmp_path: Path) -> None:
+    """Whoever asked was killed: it can't remove the folders, of which one may lie in memory."""
+    made, tensors = tmp_path / "made", tmp_path / "tensors"
+    made.mkdir()
+    tensors.mkdir()
+    command = [sys.executable, str(WORKER), str(checkout(tmp_path)), str(made / "out.gguf"), str(folder)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert "token_embd.weight" in process.stdout.readline()
+        file = tensors / "1.tensor"
+        process.stdin.write(json.dumps({"tensor": "blk.0.ffn_up.weight", "file": str(file)}) + "\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline()) == {"tensor": "blk.0.ffn_up.weight"}
+        assert file.stat().st_size == 258 * 256 * 4
+        process.stdout.close()
+        # The last question is one whose answer nobody hears.
+        process.stdin.write(json.dumps({"tensor": "blk.0.attn_q.weight", "file": str(file)}) + "\n")
+        process.stdin.close()
+        assert process.wait(60) == 0
+    assert not made.exists()
+    assert not tensors.exists()
 
 
 def test_its_own_words_are_shown(folder: Path, tmp_path: Path) -> None:

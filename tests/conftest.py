@@ -1,16 +1,22 @@
 """What all tests start from: the same examples of hypothesis each time, and nothing of the terminal that runs them, nor
 of what was measured on its machine.
 
+Their matrices are small, and several processes run them. There the threads of NumPy's linear algebra take up to a
+hundred times as much of the processors as one thread, since they wait for each other by spinning: each process has one.
+
 Without more said, tests try a quarter of their examples, so that the suite stays short. `--hypothesis-profile=full`, as
 in .ci/run, tries all of them, and `explore` looks for new ones, ten times as many.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before anything imports NumPy, which reads it then
 
 settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.register_profile("full", max_examples=100, derandomize=True, deadline=None)

@@ -106,7 +106,12 @@ def part_of(module: str) -> str:
     return [*module.split("."), ""][1]
 
 
-def imports(path: Path) -> Iterator[tuple[str, int]]:
+@cache
+def imports(path: Path) -> tuple[tuple[str, int], ...]:
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[tuple[str, int]]:
     """Every module that a file imports, wherever in it, and the line."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):

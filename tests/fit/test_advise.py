@@ -189,7 +189,7 @@ def test_the_context_that_a_model_was_made_for(registry: Registry) -> None:
 
 def test_the_context_that_is_named_fits_and_no_longer_one(registry: Registry) -> None:
     name, gpu = "meta-llama-3.1-8b-instruct", 10
-    advice = on(registry, name, gpu, 16, context=4096)
+    advice = on(registry, name, gpu, 16, "Q4_K_M", "Q5_K_M", context=4096)
     option = next(option for option in advice.options if option.name == "Q5_K_M")
     plan_bytes = option.gpu  # at 4096 tokens
     model = open_model(f"shapes/{name}", registry=registry)
@@ -211,7 +211,7 @@ def test_experts_go_beside_the_gpu(registry: Registry) -> None:
 
 
 def test_no_gpu(registry: Registry) -> None:
-    advice = on(registry, "qwen3-0.6b", 0, 4)
+    advice = on(registry, "qwen3-0.6b", 0, 4, "IQ3_XXS", "Q4_K_M", "Q8_0")
     assert {option.way for option in advice.options} == {"cpu"}
     assert all(option.gpu == option.layers == 0 for option in advice.options)
 

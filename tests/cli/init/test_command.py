@@ -29,8 +29,18 @@ def uncommented(text: str) -> str:
     return re.sub(r"^# rules:", "rules:", text, flags=re.M)
 
 
-@pytest.mark.parametrize("base", ["llama.cpp/Q4_K_M", "llama.cpp/Q2_K", "llama.cpp/Q8_0"])
-@pytest.mark.parametrize("name", reference_models())
+BASES = ("llama.cpp/Q4_K_M", "llama.cpp/Q2_K", "llama.cpp/Q8_0")
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    # Each model meets one of them, and each of them a third of the models; .ci/run tries all.
+    [
+        pytest.param(name, base, marks=[pytest.mark.slow] if (number + at) % len(BASES) else [])
+        for number, name in enumerate(reference_models())
+        for at, base in enumerate(BASES)
+    ],
+)
 def test_every_proposal_fits_every_reference_model(name: str, base: str) -> None:
     model = open_model(name)
     text = first_recipe(model, load_recipe(base, registry=REGISTRY), REGISTRY, extends=base)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from quantrecipe.cli.pictures.figure import encode_figure, label, new_figure
+from quantrecipe.cli.pictures.sizes import SizePoint, draw_sizes
 from quantrecipe.cli.release.job import Item, Measured
 from quantrecipe.units import binary_unit
 
@@ -13,59 +14,25 @@ __all__ = ["CHARTS", "draw_losses", "draw_spending"]
 
 _COLOURS = ("#1f5fa8", "#c8553d", "#588157", "#8e6c8a", "#d9a441", "#5f7a8c", "#999999")
 """Distinct in grey and for the colour-blind; the last one is that of the rest."""
-_MARKERS = ("v", "^", "s", "D", "<", ">")
 _MOST_ROLES = len(_COLOURS) - 1
 
 
 def draw_losses(items: Sequence[Item], measured: Measured, *, model: str) -> bytes:
     """Size against KL divergence of the files that were measured, all texts and each; a PNG."""
-    points = sorted(
-        ((it, measured.files[it.name]) for it in items if it.name in measured.files),
-        key=lambda p: p[0].plan.nbytes,
-    )
-    figure = new_figure(7.5, 4.8)
-    axes = figure.add_subplot()
-    unit_name, unit = binary_unit(max(item.plan.nbytes for item, _ in points))
-    sizes = [item.plan.nbytes / unit for item, _ in points]
-    texts = list(measured.chunks) if len(measured.chunks) > 1 else []
-    for number, name in enumerate(texts):
-        axes.scatter(
-            sizes,
-            [by_text[name].kld for _, (_, by_text) in points],
-            s=16,
-            marker=_MARKERS[number % len(_MARKERS)],
-            color="#999999",
-            label=label(name),
-            zorder=2,
-        )
-    klds = [whole.kld for _, (whole, _) in points]
-    axes.errorbar(
-        sizes,
-        klds,
-        yerr=[whole.kld_error for _, (whole, _) in points],
-        fmt="o-",
-        markersize=5,
-        linewidth=0.8,
-        capsize=2,
-        color=_COLOURS[0],
-        label="all texts" if texts else None,
-        zorder=3,
-    )
-    for (item, _), x, y in zip(points, sizes, klds, strict=True):
-        axes.annotate(label(item.label), (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
-    if min(klds) > 0:
-        axes.set_yscale("log")
-    axes.margins(x=0.14, y=0.14)
-    axes.set_xlabel(f"size, {unit_name}", fontsize=9)
-    axes.set_ylabel("mean KL divergence", fontsize=9)
-    axes.set_title(label(f"{model}: what a byte buys (lower is better)"), fontsize=10, loc="left")
-    axes.grid(alpha=0.25, which="both", linewidth=0.5)
-    axes.tick_params(labelsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    if texts:
-        axes.legend(fontsize=8, frameon=False)
-    return encode_figure(figure, "png")
+    points = []
+    for it in items:
+        if it.name in measured.files:
+            whole, by_text = measured.files[it.name]
+            points.append(
+                SizePoint(
+                    label=it.label,
+                    nbytes=it.plan.nbytes,
+                    kld=whole.kld,
+                    error=whole.kld_error,
+                    texts={name: by_text[name].kld for name in measured.chunks},
+                )
+            )
+    return draw_sizes(points, title=f"{model}: what a byte buys", kind="png", joined=True)
 
 
 def draw_spending(items: Sequence[Item], *, model: str) -> bytes:

@@ -6,8 +6,8 @@ The header goes to OUTFILE, as the converter's own writer makes it. Then a line 
 what there is, and each line that comes in, {"tensor": NAME, "file": PATH}, is answered by one when the tensor's bytes
 are in that file. Standard output is for these lines alone: what the converter prints goes to standard error.
 
-When no more lines can come, whoever started this has ended, and may have been killed. Then the folders of OUTFILE and of
-the tensors are removed here: tensors may lie in memory, which nobody else would give back.
+When no more lines can come, whoever started this has ended, and may have been killed. Then the folders of OUTFILE and
+of the tensors are removed here: tensors may lie in memory, which nobody else would give back.
 
 This file is run by the Python that has PyTorch, which needn't be that of quantrecipe, so it imports nothing of it.
 """

@@ -30,6 +30,7 @@ BOTTOM = [
     "units",
     "remote_files",
     "whole_file",
+    "sha256sums",
     "packaged",
     "typed",
     "plain_data",

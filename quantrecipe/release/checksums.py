@@ -8,45 +8,22 @@ The card isn't among them, since its author goes on writing it; nor is the file 
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from quantrecipe.errors import OutputError, Problem
 from quantrecipe.release.hub_names import path_problem
+from quantrecipe.sha256sums import Heard, hash_file
 
-__all__ = ["SUMS", "check_sums", "files_below", "hash_file", "read_sums", "sums_text"]
+__all__ = ["SUMS", "check_sums", "files_below", "read_sums"]
 
 SUMS = "SHA256SUMS"
 
 _LINE = re.compile(r"(?P<sha256>[0-9a-f]{64}) [ *](?P<path>[^\n]+)")
-_PIECE = 1 << 22  # bytes read at a time
 _AT_ONCE = 4  # files: a disk that is asked for more gets slower
 _AGAIN = "run `quantrecipe release` again: it does only what changed"
-
-Heard = Callable[[int], None]
-"""Told of bytes as they are hashed."""
-
-
-def hash_file(path: Path, hear: Heard | None = None) -> str:
-    """Compute the SHA-256 of a file, in hex. OutputError where it can't be read."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb", buffering=0) as file:
-            while piece := file.read(_PIECE):
-                digest.update(piece)
-                if hear is not None:
-                    hear(len(piece))
-    except OSError as error:
-        raise OutputError(f"can't be read: {error.strerror or error}", file=path) from error
-    return digest.hexdigest()
-
-
-def sums_text(sums: Mapping[str, str]) -> str:
-    """Write the hashes by path, sorted."""
-    return "".join(f"{sums[path]}  {path}\n" for path in sorted(sums))
 
 
 def read_sums(folder: Path) -> dict[str, str]:

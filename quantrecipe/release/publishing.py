@@ -22,8 +22,9 @@ from urllib.parse import urlsplit
 from quantrecipe.errors import ModelError, OutputError, Problem
 from quantrecipe.model.hub.address import HubAddress
 from quantrecipe.model.hub.listing import HubEntry, Listing, huggingface_hub, read_listing
-from quantrecipe.release.checksums import SUMS, Heard, check_sums, hash_file, read_sums
+from quantrecipe.release.checksums import SUMS, check_sums, read_sums
 from quantrecipe.release.hub_names import LARGEST_FILE, repo_problem
+from quantrecipe.sha256sums import Heard, hash_file
 
 __all__ = [
     "CARD",

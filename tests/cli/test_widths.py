@@ -52,9 +52,10 @@ from quantrecipe.evaluate.reference import ScoredText
 from quantrecipe.importance.provenance import CalibrationText, Provenance
 from quantrecipe.model.open_model import open_model
 from quantrecipe.registry import load_registry
-from quantrecipe.release.checksums import files_below, hash_file, sums_text
+from quantrecipe.release.checksums import files_below
 from quantrecipe.sensitivity.file import write_sensitivity
 from quantrecipe.sensitivity.prior import estimate
+from quantrecipe.sha256sums import hash_file, sums_text
 from quantrecipe.texts import read_domain, render
 
 DATA = Path(__file__).parent.parent / "data"

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.errors import OutputError
-from quantrecipe.release.checksums import check_sums, files_below, hash_file, read_sums, sums_text
+from quantrecipe.release.checksums import check_sums, files_below, read_sums
 from quantrecipe.release.record import Record, key_of, state_of
+from quantrecipe.sha256sums import hash_file, sums_text
 
 
 @pytest.fixture

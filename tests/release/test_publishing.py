@@ -17,8 +17,8 @@ from support.hub_server import REPO, Asked, HubServer
 from quantrecipe.cli.app import app
 from quantrecipe.errors import OutputError
 from quantrecipe.release import publishing
-from quantrecipe.release.checksums import sums_text
 from quantrecipe.release.hub_names import LARGEST_FILE
+from quantrecipe.sha256sums import sums_text
 
 # huggingface_hub uploads in a way that its HTTP library calls old.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")

@@ -20,8 +20,9 @@ from quantrecipe.errors import OutputError
 from quantrecipe.plain_data import plain
 from quantrecipe.plan.review.lock import make_lock
 from quantrecipe.plan.review.lock_file import lock_text
-from quantrecipe.release.checksums import SUMS, files_below, hash_file, sums_text
+from quantrecipe.release.checksums import SUMS, files_below
 from quantrecipe.release.kept_card import MergedCard, merge_card
+from quantrecipe.sha256sums import hash_file, sums_text
 from quantrecipe.wording import some_of
 
 __all__ = ["CARD", "FIGURES", "RELEASE_FILE", "write_documents"]

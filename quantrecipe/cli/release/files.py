@@ -24,8 +24,8 @@ from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.output.apply import apply_plans, output_paths
 from quantrecipe.plan.layout import SplitLimits, entries
 from quantrecipe.plan.plan import Plan
-from quantrecipe.release.checksums import hash_file
 from quantrecipe.release.record import key_of, state_of
+from quantrecipe.sha256sums import hash_file
 from quantrecipe.wording import some_of
 
 __all__ = ["made_files", "planned_items", "step_of"]

@@ -18,9 +18,9 @@ from quantrecipe.evaluate import Text
 from quantrecipe.recipe.budget import written_budget
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
-from quantrecipe.release.checksums import hash_file
 from quantrecipe.release.record import key_of
 from quantrecipe.release.release import NO_MATRIX, FitWish
+from quantrecipe.sha256sums import hash_file
 
 __all__ = ["fitted_recipe", "imatrix_of"]
 

@@ -11,9 +11,9 @@ from quantrecipe.cli.imatrix.output import write_encoded
 from quantrecipe.cli.release.job import Item, Job, MatrixMade
 from quantrecipe.cli.release.unquantized_file import unquantized_file
 from quantrecipe.errors import OutputError
-from quantrecipe.release.checksums import hash_file
 from quantrecipe.release.record import key_of, state_of
 from quantrecipe.release.release import MatrixWish
+from quantrecipe.sha256sums import hash_file
 from quantrecipe.whole_file import whole_file
 
 __all__ = ["matrix_is_made", "matrix_of", "own_matrices"]

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 from quantrecipe.errors import OutputError, SignatureError
 from quantrecipe.output.signing.signed_files import (
-    CHUNK,
     Counted,
     HashProgress,
     SignedFiles,
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 __all__ = ["Signer", "Trust", "is_encrypted", "sign", "verify_signature"]
+
+_CHUNK = 1 << 20  # bytes that are read in one go
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,7 +151,7 @@ def _below(path: Path, root: Path) -> Path | None:
 def is_encrypted(key: Path) -> bool:
     """True for a private key that needs a password. SignatureError where it can't be read."""
     with _key_errors(key):
-        return b"ENCRYPTED" in key.read_bytes()[:CHUNK]
+        return b"ENCRYPTED" in key.read_bytes()[:_CHUNK]
 
 
 def _library() -> ModuleType:
@@ -206,7 +207,7 @@ def _hashing(
             return engine
 
     made = Hashing()
-    options: dict[str, Any] = {"max_workers": threads, "chunk_size": CHUNK}
+    options: dict[str, Any] = {"max_workers": threads, "chunk_size": _CHUNK}
     if expected is not None and expected.method == "shards":
         made.use_shard_serialization(
             hashing_algorithm=expected.algorithm, shard_size=expected.shard_size, **options

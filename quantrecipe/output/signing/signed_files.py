@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -11,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from quantrecipe.errors import ModelError, OutputError, SignatureError
+from quantrecipe.errors import ModelError, SignatureError
 from quantrecipe.model.shards import shard_paths
+from quantrecipe.sha256sums import hash_file, sums_text
 
 __all__ = [
-    "CHUNK",
     "WHOLE",
     "Counted",
     "HashProgress",
@@ -28,8 +27,6 @@ __all__ = [
     "within",
 ]
 
-CHUNK = 1 << 20
-"""Bytes that are read in one go."""
 WHOLE = "."
 """How the library calls the only file."""
 _GIT = (".git", ".gitattributes", ".github", ".gitignore")  # what the library leaves out of folders
@@ -91,19 +88,9 @@ def checksums(
     root, files = files_of(paths, leave_out)
     counted = Counted(files, progress)
 
-    def digest(path: Path) -> str:
-        found = hashlib.sha256()
-        with path.open("rb", buffering=0) as file:
-            while piece := file.read(CHUNK):
-                found.update(piece)
-                counted.read(len(piece))
-        return found.hexdigest()
-
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         try:
-            digests = list(pool.map(digest, files))
-        except OSError as error:
-            raise OutputError(f"{error.filename} can't be read: {error.strerror or error}") from error
+            digests = list(pool.map(lambda path: hash_file(path, counted.read), files))
         except BaseException:
             counted.stop.set()
             raise
@@ -112,12 +99,12 @@ def checksums(
 
 def checksums_text(signed: SignedFiles, output: Path) -> str:
     """Lines as `sha256sum -c` reads them, with names as they are from the folder of `output`."""
-    lines = []
-    for name, digest in sorted(signed.files.items()):
-        path = Path(os.path.relpath(signed.folder / name, output.parent)).as_posix()
-        escaped = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-        lines.append(f"{'' if escaped == path else chr(92)}{digest}  {escaped}\n")
-    return "".join(lines)
+    return sums_text(
+        {
+            Path(os.path.relpath(signed.folder / name, output.parent)).as_posix(): digest
+            for name, digest in signed.files.items()
+        }
+    )
 
 
 def files_of(paths: Sequence[Path], leave_out: Sequence[Path]) -> tuple[Path, list[Path]]:

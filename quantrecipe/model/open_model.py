@@ -107,7 +107,7 @@ def _open(
         return _with_arch(open_reference(path), arch)
     if path.exists():
         refuse_peft(path)
-    if path.is_dir() and not any(path.glob("*.safetensors*")):
+    if _lacks_safetensors(path):
         from quantrecipe.model.pickled import is_pickled, open_pickled
 
         if is_pickled(path):
@@ -135,9 +135,13 @@ def _open_json_headed(
         return _with_arch(open_shapes(path), arch)
     if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):
         raise ModelError("is not a model", f"give {_KINDS}", file=path)
-    if path.is_dir() and not any(path.glob("*.safetensors*")):
+    if _lacks_safetensors(path):
         raise ModelError("holds no .safetensors files", f"give {_KINDS}", file=path)
     return _of_checkpoint(path, open_checkpoint(path), arch, part, pre, registry)
+
+
+def _lacks_safetensors(path: Path) -> bool:
+    return path.is_dir() and not any(path.glob("*.safetensors*"))
 
 
 def _of_checkpoint(

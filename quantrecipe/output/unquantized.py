@@ -1,20 +1,14 @@
 """unquantized: a model as a GGUF that llama.cpp runs, in BF16 or whatever its weights are stored in.
 
-What is a GGUF already is run as it lies. A folder of Hugging Face is written once, streamed, into a folder that the
+What is a GGUF already is run as it lies. A folder of Hugging Face is written once, streamed, below a folder that the
 caller names.
 """
 
 from __future__ import annotations
 
-import os
-import platform
-import re
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-
-import psutil
 
 from quantrecipe.errors import OutputError
 from quantrecipe.model.fingerprint import fingerprint
@@ -22,6 +16,7 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.progress import Progress
+from quantrecipe.output.work_folder import work_folder
 from quantrecipe.plan.plan_of import plan_of
 from quantrecipe.plan.resolution import PlanSettings, resolve
 from quantrecipe.recipe.load import load_recipe
@@ -59,22 +54,7 @@ def unquantized(
         if all(kept.stat().st_mtime >= it.stat().st_mtime for it in model.files):
             yield kept
             return
-    path = kept if keep else _temporary(folder)
     plan = plan_of(resolve(load_recipe(RECIPE, registry=registry), model, registry, settings=PlanSettings()))
-    try:
+    with nullcontext(folder) if keep else work_folder(folder, "bf16") as place:
+        path = place / kept.name
         yield apply_plan(plan, path, registry=registry, threads=threads, force=keep, progress=progress).path
-    finally:
-        if not keep:
-            with suppress(OSError):
-                path.unlink()
-
-
-def _temporary(folder: Path) -> Path:
-    """A name for a file that says whose it is; those of processes of this machine that were killed are removed."""
-    machine = re.sub(r"[^\w-]", "_", platform.node()) or "here"
-    for left in folder.glob(f".quantrecipe-{machine}-*.bf16.gguf*"):
-        owner = re.match(r"\d+", left.name.removeprefix(f".quantrecipe-{machine}-"))
-        if owner is not None and not psutil.pid_exists(int(owner[0])):
-            with suppress(OSError):
-                left.unlink()
-    return folder / f".quantrecipe-{machine}-{os.getpid()}-{secrets.token_hex(4)}.bf16.gguf"

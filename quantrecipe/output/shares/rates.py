@@ -26,6 +26,7 @@ from quantrecipe.output.row_units import CHUNK_WEIGHTS, PART_WEIGHTS
 from quantrecipe.output.shares.make import Maker
 from quantrecipe.output.shares.units import RowRange, WorkUnit
 from quantrecipe.output.warm import compile_kernels
+from quantrecipe.output.work_folder import work_folder
 from quantrecipe.plan.companions import companion_of
 from quantrecipe.plan.plan import Assignment, Plan, PlannedFile
 from quantrecipe.registry import Registry
@@ -87,7 +88,7 @@ def measured_rates(plan: Plan, registry: Registry) -> Rates:
     compile_kernels(plan.assignments, registry, Silent().compiling)
     weights: dict[_Way, float] = {}
     prepare: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with work_folder(Path(tempfile.gettempdir()), "rates", remedy="name another folder in TMPDIR") as folder:
         # Long rows stand for short ones of the same kind.
         for a in sorted(plan.assignments, key=lambda it: -it.tensor.size):
             if a.owner is not None or not a.tensor.size or _way(a) in weights:
@@ -97,7 +98,7 @@ def measured_rates(plan: Plan, registry: Registry) -> Rates:
                 weights[_way(a)] = _encoding(a, a.encoder, cols) / cols
                 prepare.setdefault(a.encoder.name, _preparing(a, a.encoder, cols) / cols**3)
             else:
-                weights[_way(a)] = _applying(plan, a, registry, Path(folder) / "rows")
+                weights[_way(a)] = _applying(plan, a, registry, folder / "rows")
     return Rates(weights=weights, prepare=prepare, measured=True)
 
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import spearmanr
+from support.examples import examples
 from support.imatrix_files import dat_bytes, write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
@@ -62,7 +63,9 @@ def test_numbers_by_hand(tmp_path: Path) -> None:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(arrays(np.float32, (2, 12), elements=st.integers(0, 5).map(float)))
 def test_rank_is_spearman_s(tmp_path: Path, rows: Rows) -> None:
     found = change(tmp_path, rows[:1], rows[1:], [1], [1])

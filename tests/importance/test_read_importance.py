@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.imatrix_files import dat_bytes, write_gguf, write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
@@ -217,7 +218,9 @@ class TestOtherFiles:
             with pytest.raises(ImportanceError, match=r"cut\.gguf"):
                 read_importance(path)
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(at=st.integers(0, 3000), byte=st.integers(0, 255), which=st.sampled_from(["gguf", "dat"]))
     def test_one_byte_changed_never_crashes(self, tmp_path: Path, at: int, byte: int, which: str) -> None:
         data = bytearray((DATA / f"imatrix.code.{which}").read_bytes())

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.safetensors import read_safetensors_header
@@ -180,7 +181,9 @@ def test_a_header_above_the_formats_limit_is_refused_unread(tmp_path):
 
 
 VALID = safetensors({"__metadata__": {"format": "pt"}, "a": entry(), "b": entry("BF16", (4,), (16, 24))}, 24)
-FUZZ = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),

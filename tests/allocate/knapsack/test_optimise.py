@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.allocate.knapsack import optimise as module
 from quantrecipe.allocate.knapsack.bound import best_bound
@@ -66,13 +67,13 @@ def check(solution: Solution | None, items: Sequence[Item], limits: Sequence[Lim
     assert all(use <= limit.most for use, limit in zip(solution.uses, limits, strict=True))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(problems())
 def test_the_best_of_all_combinations(problem: tuple[list[Item], list[Limit]]) -> None:
     check(optimise(*problem), *problem)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(problems())
 def test_highs_finds_it_too(problem: tuple[list[Item], list[Limit]]) -> None:
     items, limits = problem
@@ -90,7 +91,7 @@ def test_highs_finds_it_too(problem: tuple[list[Item], list[Limit]]) -> None:
         assert found.bound <= found.cost
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(problems())
 @example(
     (

@@ -12,6 +12,7 @@ import pytest
 from gguf.vocab import SpecialVocab
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.tokenizer.special import special_pairs
@@ -90,14 +91,14 @@ model = st.dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(processor=processor | st.none(), config=config, model=model, vocab_size=st.none() | st.integers(0, 10))
 def test_any_post_processor(processor: Any, config: Any, model: Any, vocab_size: int | None) -> None:
     tokenizer = {"added_tokens": TOKENS, "post_processor": processor}
     assert ours(tokenizer, dict(config), model, vocab_size) == theirs(tokenizer, config, model, vocab_size)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(single=st.lists(piece, max_size=4), pair=st.lists(piece, max_size=6), model=model)
 def test_without_tokenizer_config(single: Any, pair: Any, model: Any) -> None:
     """What the template calls them is all that is known; ids come from config.json alone."""

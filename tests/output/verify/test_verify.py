@@ -14,6 +14,7 @@ import pytest
 from gguf import GGUFReader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.huggingface import write_model
 from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_metadata, llama_tensors, stored, write_gguf
@@ -146,7 +147,9 @@ def test_a_sample_has_every_type(tiny: Made, registry: Registry) -> None:
     assert len(verification.requantized) == 4
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_every_flip_after_the_header_is_found(tiny: Made, registry: Registry, data: st.DataObject) -> None:
     """The data of tensors, and what lies between them."""
@@ -163,7 +166,9 @@ def test_every_flip_after_the_header_is_found(tiny: Made, registry: Registry, da
     assert statuses(verification)["payload"] == "failed"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_every_flip_in_the_header_is_found(tiny: Made, registry: Registry, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, tiny.plan.files[0].header - 1))

@@ -34,6 +34,9 @@ GRAMS (of a FOLDER: GRAMS/NAME) has the Gram matrices of the model (`quantrecipe
 one kind of text alone for all of importance, probes and judging. With --evaluations N, every way that has measured
 tries up to N mixes on the texts of the probes; 0: none does.
 
+Of the mixes named with --closer, the preset and the mix of the first way also go on with texts, answer questions and
+read the whole context that the model was trained with (benchmarks/closer.py).
+
 Whatever was measured is kept in --work: a run that was stopped goes on where it was, and one with more mixes or ways
 measures only these. Needs llama-cpp-python.
 """
@@ -47,12 +50,14 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from closer import Closer, Looked
 from rich.console import Console
 
 from quantrecipe.calibration.gram import Grams, read_gram
@@ -183,13 +188,35 @@ class Bench:
         """What the model in BF16 says about the validation texts."""
         path = self.work / f"validation.{'.'.join(self.validation)}.{self.chunks or 'all'}.reference"
         if not path.exists():
-            bf16 = self.work / "BF16.gguf"
-            recipe = load_recipe("llama.cpp/BF16", registry=self.registry)
-            apply_plan(make_plan(recipe, self.model, registry=self.registry), bf16, force=True)
-            texts = [read_text(path) for path in self.validation.values()]
-            make_reference(bf16, texts, path, chunks=self.chunks, threads=self.threads)
-            bf16.unlink()
+            with self.unquantized() as bf16:
+                make_reference(bf16, self.judges, path, chunks=self.chunks, threads=self.threads)
         return read_reference(path)
+
+    @cached_property
+    def judges(self) -> list[Text]:
+        """The validation texts."""
+        return [read_text(path) for path in self.validation.values()]
+
+    @contextmanager
+    def unquantized(self) -> Iterator[Path]:
+        """The model as one file in BF16, for as long as it is needed."""
+        bf16 = self.work / "BF16.gguf"
+        recipe = load_recipe("llama.cpp/BF16", registry=self.registry)
+        apply_plan(make_plan(recipe, self.model, registry=self.registry), bf16, force=True)
+        yield bf16
+        bf16.unlink()
+
+    @cached_property
+    def closer(self) -> Closer:
+        with self.unquantized() as bf16:
+            return Closer(
+                bf16,
+                self.reference,
+                self.judges,
+                context=int(self.model.number("context_length")) or self.reference.n_ctx,
+                work=self.work / "closer",
+                threads=self.threads,
+            )
 
     def stock(self, mix: str) -> Plan:
         recipe = load_recipe(f"llama.cpp/{mix}", registry=self.registry)
@@ -255,19 +282,38 @@ class Bench:
         winner = found.winner
         return found.plan, winner.name if winner else "", winner.loss if winner else found.loss
 
-    def evaluated(self, plan: Plan, what: str) -> Positions:
-        """What llama.cpp makes of a plan's file. Plans that give the same weights are run once."""
+    def key(self, plan: Plan) -> str:
+        """Of all that a plan's figures depend on. Plans that give the same weights are run once."""
         digest = hashlib.blake2b(self.reference.key.encode(), digest_size=16)
         for a in plan.assignments:
             digest.update(f"{a.tensor.name} {a.type} {a.encoding}\n".encode())
-        kept = self.work / "evaluations" / f"{digest.hexdigest()}.npy"
+        return digest.hexdigest()
+
+    @contextmanager
+    def made(self, plan: Plan) -> Iterator[Path]:
+        """A plan's file, for as long as it is needed."""
+        file = self.work / f"candidate.{os.getpid()}.gguf"
+        apply_plan(plan, file, force=True)
+        yield file
+        file.unlink()
+
+    def looked(self, plan: Plan, what: str) -> Looked:
+        """What a plan's file goes on with, answers, and does in long contexts."""
+        CONSOLE.print(f"{self.name}: {what}, closer", highlight=False)
+        key = self.key(plan)
+        if (kept := self.closer.kept(key)) is not None:
+            return kept
+        with self.made(plan) as file:
+            return self.closer.look(file, key)
+
+    def evaluated(self, plan: Plan, what: str) -> Positions:
+        """What llama.cpp makes of a plan's file."""
+        kept = self.work / "evaluations" / f"{self.key(plan)}.npy"
         if not kept.exists():
             CONSOLE.print(f"{self.name}: {what}", highlight=False)
             kept.parent.mkdir(exist_ok=True)
-            file = self.work / f"candidate.{os.getpid()}.gguf"
-            apply_plan(plan, file, force=True)
-            positions = score(file, self.reference, threads=self.threads)
-            file.unlink()
+            with self.made(plan) as file:
+                positions = score(file, self.reference, threads=self.threads)
             part = kept.with_suffix(".part.npy")
             np.save(part, positions.stacked().astype(np.float32))
             part.replace(kept)
@@ -295,7 +341,7 @@ def compared(one: Positions, other: Positions) -> tuple[float, float]:
     return ratio - 1, error
 
 
-def rows(bench: Bench, mixes: list[str], ways: list[str]) -> Iterator[dict[str, Any]]:
+def rows(bench: Bench, mixes: list[str], ways: list[str], closer: list[str]) -> Iterator[dict[str, Any]]:
     """One for each stock mix, with the fitted ones of its size."""
     found: Mapping[str, Sensitivity | None] = {way: bench.sensitivity(way) for way in ways}
     for mix in mixes:
@@ -325,6 +371,12 @@ def rows(bench: Bench, mixes: list[str], ways: list[str]) -> Iterator[dict[str, 
                 f"{bench.name} {mix:8} {way:8} {100 * change:+6.1f} ± {100 * error:.1f} %  {winner}",
                 highlight=False,
             )
+            if mix in closer and way == ways[0]:
+                first, second = bench.looked(plan, f"{mix}, stock"), bench.looked(mine, f"{mix}, {way}")
+                row["closer"] = {
+                    "stock": bench.closer.figures(first),
+                    "fitted": bench.closer.figures(second, beside=first),
+                }
         yield row
 
 
@@ -398,6 +450,7 @@ def main() -> None:
         "--models", nargs="+", metavar="NAME", help="folders in FOLDER; all with a NAME-extra"
     )
     parser.add_argument("--mixes", nargs="+", choices=MIXES, default=list(MIXES))
+    parser.add_argument("--closer", nargs="*", choices=MIXES, default=[], metavar="MIX")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(DEFAULT_WAYS))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of texts in FOLDER")
     parser.add_argument(
@@ -432,7 +485,7 @@ def main() -> None:
             "rows": [],
         }
         results.append(model)
-        for row in rows(bench, args.mixes, args.ways):
+        for row in rows(bench, args.mixes, args.ways, args.closer):
             model["rows"].append(row)
             said = {"probes": FIT_PROBES, "evaluations": EVALUATIONS, "tokens": TOKENS, "older": OLDER}
             text = json.dumps(said | {"models": results}, indent=1)

@@ -153,7 +153,46 @@ def section(model: dict[str, Any], older: list[str]) -> list[str]:
         ]
         lines.append(f"| {row['mix']} | " + " | ".join(both) + " |")
     lines.append("")
-    return lines
+    return lines + closer([row for row in model["rows"] if "closer" in row])
+
+
+def closer(rows: list[dict[str, Any]]) -> list[str]:
+    """What else was measured of some mixes: continuations, questions, long contexts."""
+    if not rows:
+        return []
+    stock = rows[0]["closer"]["stock"]
+    lines = [
+        "Some mixes were looked at more closely. Each cell is preset → fitted mix, ± half of a 95 % interval:",
+        "",
+        f"* **goes on**: after {stock['places']} beginnings of texts, both go on greedily. Tokens (of 32, and of 128)",
+        "  until the first that differs from what the BF16 model writes; more is better.",
+        f"* **answers**: of {stock['questions']['questions']} questions for the last word of a line, the share that is",
+        f"  right, and how many the fitted mix gained and lost. The BF16 model has {stock['reference_right']:.1%}.",
+        f"* **KLD far**: in contexts of {stock['far_context']:,} tokens.",
+        "",
+        "| preset | goes on, of 32 | goes on, of 128 | answers | KLD far |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        one, other = row["closer"]["stock"], row["closer"]["fitted"]
+        cells = [
+            " → ".join(
+                with_error(it["continuations"]["agreement"][number]["until"], ".1f") for it in (one, other)
+            )
+            for number in range(2)
+        ]
+        paired = other["questions"]["beside_first"]
+        right = " → ".join(f"{it['questions']['right']['value']:.1%}" for it in (one, other))
+        cells.append(f"{right} (+{paired['gained']} −{paired['lost']})")
+        cells.append(" → ".join(f"{it['far']['kld_mean']:.5f}" for it in (one, other)))
+        lines.append(f"| {row['mix']} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def with_error(interval: dict[str, float], form: str) -> str:
+    """A value, and half of its interval."""
+    half = (interval["high"] - interval["low"]) / 2
+    return f"{interval['value']:{form}} ± {half:{form}}"
 
 
 def change(fitted: dict[str, Any]) -> str:

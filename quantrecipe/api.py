@@ -56,6 +56,7 @@ __all__ = [
     "Grid",
     "ImportanceLevel",
     "InputStatistics",
+    "LostTaskError",
     "ModelAnalysis",
     "Order",
     "Outcome",
@@ -585,11 +586,15 @@ class Order:
               `given` of one task after the other, never with two at once. That returns the task's result
     given:    what the function needs
     packages: name and version of all that a worker has to have: quantrecipe, and plugins whose things are used
+    memory:   bytes that each worker takes, about, such as those of a model that it holds; 0 for little. An executor has
+              no more workers on a machine than its memory has room for, but always one, and says where that is fewer
+              than were wanted
     """
 
     function: str
     given: Any
     packages: tuple[tuple[str, str], ...] = ()
+    memory: int = 0
 
     def open(self, threads: int = 1) -> Callable[[Task], Outcome]:
         """To be called in a worker: what does tasks there. It raises nothing but KeyboardInterrupt and SystemExit.
@@ -614,12 +619,17 @@ class Order:
             begin = time.monotonic()
             result: Any = None
             failed: Exception | None = None
+            lost = ""
             try:
                 result = do(task.given)
+            except LostTaskError as error:
+                lost = str(error) or "it was lost"
             except Exception as error:  # noqa: BLE001  # it is raised again where the tasks come from
                 failed = sendable(error, where)
             seconds = time.monotonic() - begin
-            return Outcome(number=task.number, where=where, result=result, error=failed, seconds=seconds)
+            return Outcome(
+                number=task.number, where=where, result=result, error=failed, lost=lost, seconds=seconds
+            )
 
         return outcome
 
@@ -630,7 +640,8 @@ class Task:
 
     number: counted from 0
     given:  what the worker's function is called with: picklable
-    nbytes: that it reads and returns, about: time goes with it
+    nbytes: that it reads and returns, about; or another measure of the work, the same for all tasks of an order, such
+            as tokens: time goes with it
     what:   for people
     """
 
@@ -649,8 +660,8 @@ class Outcome:
     where:  which worker, for people
     result: what the function returned
     error:  what it raised (see `sendable`). The run ends with it: another worker would meet the same
-    lost:   why nothing came of it, "" otherwise: the worker died, or its machine went away. Another does the task then.
-            It is told to the user
+    lost:   why nothing came of it, "" otherwise: the worker died, its machine went away, or the function raised a
+            LostTaskError. Another does the task then. It is told to the user
     seconds: that it took
     """
 
@@ -660,6 +671,13 @@ class Outcome:
     error: Exception | None = None
     lost: str = ""
     seconds: float = 0.0
+
+
+class LostTaskError(Exception):
+    """For a worker's function to raise where what it works with has died, such as a process of its own; says of what.
+
+    The task is lost, as if the worker had died: it is done again, by this worker or by another.
+    """
 
 
 def sendable(error: Exception, where: str) -> Exception:

@@ -73,7 +73,7 @@ MAY_IMPORT = {
         "lint": "api model plan recipe registry targets",
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core executors gguf importance model plan recipe registry",
-        "calibration": "engine gguf importance memory model output texts",
+        "calibration": "api engine executors gguf importance memory model output texts",
         "measure": "api core engine evaluate gguf importance memory model output plan recipe registry sensitivity "
         "speed",
         "refine": "api calibration core engine evaluate measure model output plan recipe registry",

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -545,6 +545,10 @@ class Study:
               in memory doesn't grow with the tensors
     parts:    into how many parts the text is divided, each of which is spread over all of it
     evaluate_part: as `evaluate`, on the part of the text that has this number, from 0; None where `evaluate` is
+    expect:   hears what `evaluate_part` will probably be asked (None in place of the part's number: `evaluate`), first
+              what comes next and then the likeliest, before it is asked: where several can be evaluated at the same
+              time, so many are begun. It takes no more of them than that, so they may be made one by one. None where
+              one is evaluated after the other
     look:     what a Reduce makes of the inputs of each of these matrices, while the base reads the text: float64
               arrays by tensor name, summed over all tokens; (experts, …) of tensors that hold experts. What the engine
               doesn't use for text is left out. No probe, though it takes a pass. None where `evaluate` is;
@@ -563,6 +567,7 @@ class Study:
     swap: Callable[[Mapping[str, Change]], Effect] | None = None
     parts: int = 1
     evaluate_part: Callable[[Mapping[str, str], int], Effect] | None = None
+    expect: Callable[[Iterable[tuple[Mapping[str, str], int | None]]], None] | None = None
     look: Callable[[Reduce, Sequence[str]], Mapping[str, DoubleArray]] | None = None
     progress: Callable[[str, float], None] = lambda what, share: None
 

@@ -15,16 +15,15 @@ from itertools import accumulate, count
 from pathlib import Path
 from typing import Any, TypeVar
 
-from quantrecipe import __version__
 from quantrecipe.api import Executor, LostTaskError, Order, Task, Workers
 from quantrecipe.calibration.collect import Group, WorkerNote, sums_of
 from quantrecipe.calibration.collector import GroupSums, Learned
-from quantrecipe.engine import Engine, engine_facts, find_engine
+from quantrecipe.engine import Engine, engine_facts, find_engine, named_engine
 from quantrecipe.engine.language_model import LanguageModel, ModelFacts
 from quantrecipe.engine.session import Session, Tell, existing_gguf, shards_of
-from quantrecipe.errors import EvaluationError, ModelError
+from quantrecipe.errors import EvaluationError
 from quantrecipe.executors.run_tasks import run_in_order
-from quantrecipe.output.run_key import file_key
+from quantrecipe.output.shares.same_there import OURS, keys_of, require_same
 
 __all__ = ["Elsewhere", "open_elsewhere", "open_worker"]
 
@@ -46,14 +45,14 @@ def open_elsewhere(
 
     tell:   hears `WorkerNote`
     memory: bytes that a worker takes, about
-    engine: where llama.cpp is on all machines; None for what each finds by itself
+    engine: where llama.cpp is, on all machines if it was named; else each finds its own
     EvaluationError where llama.cpp or the model isn't fit for it, ModelError where a worker's model is another file.
     """
     path = existing_gguf(model)
     given = {
         "path": path.resolve(),
-        "files": [(it.resolve(), file_key(it, copies=True)) for it in shards_of(path)],
-        "engine": engine,
+        "files": keys_of(shards_of(path)),
+        "engine": named_engine(engine),
         "version": engine_facts(find_engine(engine)).version,
         "gpu_layers": gpu_layers,
         "overrides": dict(overrides or {}),
@@ -61,7 +60,7 @@ def open_elsewhere(
     order = Order(
         function=f"{__name__}:open_worker",
         given=given,
-        packages=(("quantrecipe", __version__),),
+        packages=(OURS,),
         memory=memory,
     )
     with executor.open(order) as workers:
@@ -121,13 +120,7 @@ class Elsewhere:
 
 def open_worker(given: Any, threads: int) -> Callable[[Any], Any]:
     """What calls functions with the open model where it is called. Errors as for `open_elsewhere`."""
-    for path, key in given["files"]:
-        if file_key(path, copies=True) != key:
-            raise ModelError(
-                f"isn't the same file on {platform.node()} as where the command runs",
-                "have all machines see the same files under the same paths",
-                file=path,
-            )
+    require_same(given["files"])
     return _OpenModel(given, threads)
 
 

@@ -1,4 +1,4 @@
-"""Statistics by an executor's workers: the matrix of one process, whoever computed which part, and whoever died of it."""
+"""Statistics by an executor's workers: the matrix is that of one process, whoever computed what, and whoever died."""
 
 from __future__ import annotations
 

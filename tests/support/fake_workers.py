@@ -19,11 +19,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.fake_graph import FakeSession
 
 from quantrecipe.calibration import by_executor
 from quantrecipe.calibration.collect import sums_of
 from quantrecipe.errors import EvaluationError
+from support.fake_graph import FakeSession
 
 __all__ = ["FakeWorkerSession", "install", "play"]
 

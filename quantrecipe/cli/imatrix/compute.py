@@ -214,9 +214,7 @@ def command(
     run = Calibrating(ctx, opened, registry, out, settings)
     run.spare([*domains, *unseen])
     computed, grams = None, None
-    # Workers elsewhere look for an engine of their own, unless it was named.
-    runs = found if workers is None else engine
-    running = RunOptions(threads=threads, gpu_layers=gpu_layers, engine=runs, log=ctx.engine_log)
+    running = RunOptions(threads=threads, gpu_layers=gpu_layers, engine=found, log=ctx.engine_log)
     with run.alone():
         if split is not None:
             domains = run.divide(domains, split, force=force)

@@ -52,8 +52,13 @@ executor_options = together(
 """Adds the two options, as `executor` and `executor_options`."""
 
 
-def check_executor(executor: str | None, options: Sequence[tuple[str, str]], threads: int | None) -> None:
-    """UsageError for options of an executor without one, and for --threads beside it."""
+def check_executor(
+    executor: str | None, options: Sequence[tuple[str, str]], threads: int | None = None
+) -> None:
+    """UsageError for options of an executor without one.
+
+    threads: of a command whose work all goes to the executor; UsageError where both are given
+    """
     if options and executor is None:
         raise click.UsageError("--executor-option is for --executor.")
     if executor is not None and threads is not None:

@@ -263,7 +263,7 @@ def test_what_will_be_asked_is_guessed_and_changes_nothing(probes: int) -> None:
     assert np.mean([types in model.asked for types in later]) > 0.6
 
 
-def test_a_guess_says_which_part_of_the_text(probes: int = 6) -> None:
+def test_a_guess_says_which_part_of_the_text(probes: int = 15) -> None:
     model = Model()
     asked: list[tuple[dict[str, str], int]] = []
     guessed: list[tuple[dict[str, str], int | None]] = []

@@ -1,4 +1,4 @@
-"""Probes by workers of an executor: what they find, and what is kept of it, is what one process finds; by a stand-in."""
+"""Probes by workers of an executor: what they find, and what is kept of it, is what one process finds."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,7 +27,7 @@ def test_formats_and_encoders_are_those_of_the_place(registry: Registry) -> None
     found = loaded(dumped(sent), registry)
     assert found["format"] is registry.format("Q4_K")
     assert found["encoder"].options["damping"] == 0.5
-    empty = Registry(formats=MappingProxyType({}))
+    empty = replace(registry, formats=MappingProxyType({}))
     with pytest.raises(QuantrecipeError):
         loaded(dumped(registry.format("Q4_K")), empty)
 

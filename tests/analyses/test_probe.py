@@ -279,3 +279,26 @@ def test_a_guess_says_which_part_of_the_text(probes: int = 15) -> None:
     Probe().weigh(model.study(probes, parts=4, evaluate_part=evaluate_part, expect=expect))
     assert guessed == asked
     assert len({number for _, number in asked}) > 1
+
+
+@pytest.mark.parametrize(("workers", "turns"), [(1, 60), (2, 33), (4, 17), (8, 11)])
+def test_turns_of_workers_that_make_what_is_guessed(workers: int, turns: int) -> None:
+    """docs/cluster.md has these numbers: in a turn, what is asked is made, and what is guessed that isn't there yet."""
+    model = Model(noise=0.02)
+    guesses: list[Any] = []
+    made: set[Any] = set()
+    taken = 0
+
+    def expect(asks: Iterable[tuple[Mapping[str, str], int | None]]) -> None:
+        guesses[:] = [(tuple(sorted(types.items())), place) for types, place in islice(asks, workers)]
+
+    def evaluate_part(types: Mapping[str, str], number: int) -> Effect:
+        nonlocal taken
+        if (tuple(sorted(types.items())), number) not in made:
+            taken += 1
+            made.update(guesses)
+        return model.evaluate(types)
+
+    Probe().weigh(model.study(15, parts=4, evaluate_part=evaluate_part, expect=expect))
+    assert len(model.asked) == 60
+    assert taken <= turns

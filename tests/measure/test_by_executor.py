@@ -13,10 +13,11 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 from support.resident_engine import REGISTRY, StandIn
 
 from quantrecipe import open_model
-from quantrecipe.api import Order, Workers
+from quantrecipe.api import Order, Task, Workers
 from quantrecipe.errors import EvaluationError, ModelError, OutputError, SensitivityError
 from quantrecipe.evaluate import Text
 from quantrecipe.executors.local import Threads
+from quantrecipe.executors.thread_workers import ThreadWorkers
 from quantrecipe.measure import Passes
 from quantrecipe.measure.by_executor import open_prober
 from quantrecipe.measure.mixed import Mixed
@@ -126,6 +127,21 @@ def test_what_is_expected_is_begun_and_only_what_is_asked_is_kept(make: Make) ->
         asked(prober, ASKS[1:2])
         asked(prober, ASKS[:2])
     assert [it.part for it in saved] == ["", "3/4"]
+
+
+def test_what_is_asked_is_begun_before_what_is_guessed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    real = ThreadWorkers.begin
+
+    def begin(self: ThreadWorkers, task: Task) -> None:
+        begun.append(task.what)
+        real(self, task)
+
+    monkeypatch.setattr(ThreadWorkers, "begin", begin)
+    with make(Noted(workers=2)) as prober:
+        prober.expect(ASKS)
+        asked(prober, ASKS[3:])
+    assert begun[:2] == ["attn_q, layer 1 → Q3_K", "attn_v, layer 0 → Q4_0"]
 
 
 def test_what_is_known_needs_no_workers(make: Make) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -367,10 +368,14 @@ def test_weights_are_swapped_and_restored_to_the_bit(models: Path, monkeypatch: 
         session.call(with_a_weight_of_zeros, "blk.1.ffn_down.weight")
 
 
-def engines() -> set[int]:
+def engines() -> set[psutil.Process]:
     """Processes of llama.cpp that were started from here."""
-    found = psutil.Process().children(recursive=True)
-    return {it.pid for it in found if "quantrecipe.engine.worker" in it.cmdline()}
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "quantrecipe.engine.worker" in process.cmdline():
+                found.add(process)
+    return found
 
 
 @pytest.mark.parametrize("model", ["tiny", "mixtral"])
@@ -381,15 +386,17 @@ def test_an_executor_s_matrix_is_the_same_file_whatever_dies(
     arguments = (models / f"{model}.gguf", "--text", models / "text.txt", "--context", "128,512")
     ours(tmp_path / "one.gguf", *arguments, "--threads", "1", "--all-experts")
     victims = ["worker", "engine"]
-    seen: set[int] = set()
+    seen: set[psutil.Process] = set()
     real = calibrating.CalibrationBar.read
 
     def read(self: Any, tokens: int) -> None:
         found = engines()
         seen.update(found)
         if victims and found:
-            process = psutil.Process(min(found))
-            (process.parent() if victims.pop() == "worker" else process).kill()
+            process = min(found, key=lambda it: it.pid)
+            with suppress(psutil.NoSuchProcess):  # it may have ended, as its worker was killed before
+                (process.parent() if victims[-1] == "worker" else process).kill()
+                victims.pop()
         real(self, tokens)
 
     monkeypatch.setattr(calibrating.CalibrationBar, "read", read)
@@ -399,5 +406,5 @@ def test_an_executor_s_matrix_is_the_same_file_whatever_dies(
     )
     assert (tmp_path / "two.gguf").read_bytes() == (tmp_path / "one.gguf").read_bytes()
     assert victims == []
-    _, left = psutil.wait_procs([psutil.Process(pid) for pid in seen if psutil.pid_exists(pid)], timeout=20)
+    _, left = psutil.wait_procs(list(seen), timeout=20)
     assert left == []

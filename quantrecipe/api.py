@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -56,6 +56,7 @@ __all__ = [
     "Grid",
     "ImportanceLevel",
     "InputStatistics",
+    "LostTaskError",
     "ModelAnalysis",
     "Order",
     "Outcome",
@@ -544,6 +545,10 @@ class Study:
               in memory doesn't grow with the tensors
     parts:    into how many parts the text is divided, each of which is spread over all of it
     evaluate_part: as `evaluate`, on the part of the text that has this number, from 0; None where `evaluate` is
+    expect:   hears what `evaluate_part` will probably be asked (None in place of the part's number: `evaluate`), first
+              what comes next and then the likeliest, before it is asked: where several can be evaluated at the same
+              time, so many are begun. It takes no more of them than that, so they may be made one by one. None where
+              one is evaluated after the other
     look:     what a Reduce makes of the inputs of each of these matrices, while the base reads the text: float64
               arrays by tensor name, summed over all tokens; (experts, …) of tensors that hold experts. What the engine
               doesn't use for text is left out. No probe, though it takes a pass. None where `evaluate` is;
@@ -562,6 +567,7 @@ class Study:
     swap: Callable[[Mapping[str, Change]], Effect] | None = None
     parts: int = 1
     evaluate_part: Callable[[Mapping[str, str], int], Effect] | None = None
+    expect: Callable[[Iterable[tuple[Mapping[str, str], int | None]]], None] | None = None
     look: Callable[[Reduce, Sequence[str]], Mapping[str, DoubleArray]] | None = None
     progress: Callable[[str, float], None] = lambda what, share: None
 
@@ -585,11 +591,15 @@ class Order:
               `given` of one task after the other, never with two at once. That returns the task's result
     given:    what the function needs
     packages: name and version of all that a worker has to have: quantrecipe, and plugins whose things are used
+    memory:   bytes that each worker takes, about, such as those of a model that it holds; 0 for little. An executor has
+              no more workers on a machine than its memory has room for, but always one, and says where that is fewer
+              than were wanted
     """
 
     function: str
     given: Any
     packages: tuple[tuple[str, str], ...] = ()
+    memory: int = 0
 
     def open(self, threads: int = 1) -> Callable[[Task], Outcome]:
         """To be called in a worker: what does tasks there. It raises nothing but KeyboardInterrupt and SystemExit.
@@ -614,12 +624,17 @@ class Order:
             begin = time.monotonic()
             result: Any = None
             failed: Exception | None = None
+            lost = ""
             try:
                 result = do(task.given)
+            except LostTaskError as error:
+                lost = str(error) or "it was lost"
             except Exception as error:  # noqa: BLE001  # it is raised again where the tasks come from
                 failed = sendable(error, where)
             seconds = time.monotonic() - begin
-            return Outcome(number=task.number, where=where, result=result, error=failed, seconds=seconds)
+            return Outcome(
+                number=task.number, where=where, result=result, error=failed, lost=lost, seconds=seconds
+            )
 
         return outcome
 
@@ -630,7 +645,8 @@ class Task:
 
     number: counted from 0
     given:  what the worker's function is called with: picklable
-    nbytes: that it reads and returns, about: time goes with it
+    nbytes: that it reads and returns, about; or another measure of the work, the same for all tasks of an order, such
+            as tokens: time goes with it
     what:   for people
     """
 
@@ -649,8 +665,8 @@ class Outcome:
     where:  which worker, for people
     result: what the function returned
     error:  what it raised (see `sendable`). The run ends with it: another worker would meet the same
-    lost:   why nothing came of it, "" otherwise: the worker died, or its machine went away. Another does the task then.
-            It is told to the user
+    lost:   why nothing came of it, "" otherwise: the worker died, its machine went away, or the function raised a
+            LostTaskError. Another does the task then. It is told to the user
     seconds: that it took
     """
 
@@ -660,6 +676,13 @@ class Outcome:
     error: Exception | None = None
     lost: str = ""
     seconds: float = 0.0
+
+
+class LostTaskError(Exception):
+    """For a worker's function to raise where what it works with has died, such as a process of its own; says of what.
+
+    The task is lost, as if the worker had died: it is done again, by this worker or by another.
+    """
 
 
 def sendable(error: Exception, where: str) -> Exception:

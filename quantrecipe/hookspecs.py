@@ -87,7 +87,7 @@ def quantrecipe_encoders() -> Iterable[Encoder]:  # type: ignore[empty-body]  # 
 
 @hookspec
 def quantrecipe_executors() -> Iterable[Executor]:  # type: ignore[empty-body]  # pluggy never runs a spec
-    """Executors to add, which run `apply` on other processes or machines: instances of Executor, with default options.
+    """Executors to add, which run work on other processes or machines: instances of Executor, with default options.
 
     from quantrecipe.api import hookimpl
     from quantrecipe_mine.queue import Queue

@@ -74,9 +74,9 @@ MAY_IMPORT = {
         "lint": "api model plan recipe registry targets",
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core executors gguf importance model plan recipe registry",
-        "calibration": "engine gguf importance memory model output texts",
-        "measure": "api core engine evaluate gguf importance memory model output plan recipe registry sensitivity "
-        "speed",
+        "calibration": "api engine executors gguf importance memory model output texts",
+        "measure": "api core engine evaluate executors gguf importance memory model output plan recipe registry "
+        "sensitivity speed",
         "refine": "api calibration core engine evaluate measure model output plan recipe registry",
         "release": "misplaced model recipe registry",
         "fit": "allocate api core engine evaluate importance lint measure memory model output plan planning recipe "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ __all__ = ["FAINTEST_LOSS", "STRONGEST", "Probing"]
 
 Group = tuple[int, ...]
 """Numbers of tensors that are rounded together."""
+
+Evaluate = Callable[[Mapping[str, str], int], Effect]
+"""What these types do, on the part of the text that has this number."""
 
 LOSS = 0.02
 """D that a probe gives its tensors, about Q3_K's: far above noise, and small enough for effects to add up."""
@@ -43,6 +46,29 @@ of the example model in seven types: 0.12 where one of them is compared with the
 
 
 @dataclass(slots=True)
+class _State:
+    """How far probing is.
+
+    number: of the probe that comes next
+    left:   groups that may be asked for, and `later` those that come when each of the first was
+    asked:  the types that each group had
+    found:  what follows from what was `seen`
+    """
+
+    left: list[Group]
+    later: list[Group]
+    first: int
+    found: Posterior
+    number: int = 0
+    asked: dict[Group, list[dict[str, str]]] = field(default_factory=dict)
+    seen: list[Observation] = field(default_factory=list)
+
+    def copy(self) -> _State:
+        asked = {group: list(types) for group, types in self.asked.items()}
+        return replace(self, left=list(self.left), asked=asked, seen=list(self.seen))
+
+
+@dataclass(slots=True)
 class Probing:
     """Probes one group of tensors after the other.
 
@@ -50,54 +76,73 @@ class Probing:
     """
 
     study: Study
-    evaluate: Callable[[Mapping[str, str], int], Effect]
-    _asked: dict[Group, list[dict[str, str]]] = field(default_factory=dict)
+    evaluate: Evaluate
+    _prior: NDArray[np.float64] = field(init=False)
+    _k: NDArray[np.float64] = field(init=False)
 
     def run(self) -> Posterior:
         tensors = self.study.tensors
-        prior = np.array([self.study.prior[t.name] for t in tensors])
-        k = covariance(tensors, self.study.doubt, self.study.n_layers)
+        self._prior = np.array([self.study.prior[t.name] for t in tensors])
+        self._k = covariance(tensors, self.study.doubt, self.study.n_layers)
         most = self.study.probes * self.study.parts
         left, later = list(_roles(tensors)), list(_finer(tensors))
         if most >= len(tensors):  # enough to ask for each by itself
             left, later = [(number,) for number in range(len(tensors))], []
-        first = len(left)
-        seen: list[Observation] = []
-        found = solve(prior, k, seen)
-        for number in range(most):
-            if number == first:
-                left = later + [group for group in self._asked if self._may_again(group)]
-            if not left:
+        state = _State(left=left, later=later, first=len(left), found=solve(self._prior, self._k, []))
+        while state.number < most:
+            self.study.progress("probes", state.number / most)
+            if self.study.expect is not None:
+                self.study.expect(self._likely(state.copy(), most))
+            if not self._step(state, self.evaluate):
                 break
-            self.study.progress("probes", number / most)
-            group = left.pop(self._most_telling(left, found))
-            seen.append(self._probe(group, found))
-            if number >= first and self._may_again(group):
-                left.append(group)
-            found = solve(prior, k, seen)
         self.study.progress("probes", 1.0)
-        return found
+        return state.found
 
-    def _may_again(self, group: Group) -> bool:
+    def _step(self, state: _State, evaluate: Evaluate) -> bool:
+        """Probe the group that tells most; False where none is left."""
+        if state.number == state.first:
+            state.left = state.later + [group for group in state.asked if self._may_again(state, group)]
+        if not state.left:
+            return False
+        group = state.left.pop(self._most_telling(state.left, state.found))
+        state.seen.append(self._probe(state, group, evaluate))
+        if state.number >= state.first and self._may_again(state, group):
+            state.left.append(group)
+        state.found = solve(self._prior, self._k, state.seen)
+        state.number += 1
+        return True
+
+    def _likely(self, state: _State, most: int) -> Iterator[tuple[Mapping[str, str], int | None]]:
+        """What comes next, if each probe does what is expected of it."""
+        asks: list[tuple[Mapping[str, str], int | None]] = []
+
+        def guess(types: Mapping[str, str], number: int) -> Effect:
+            asks.append((types, number if self.study.parts > 1 else None))
+            return Effect(kld=state.found.expected(self._losses(types)), standard_error=0.0)
+
+        while state.number < most and self._step(state, guess):
+            yield asks.pop()
+
+    def _may_again(self, state: _State, group: Group) -> bool:
         """There is a part of the text that it wasn't asked on, and a type that none of its tensors had."""
-        asked = self._asked[group]
+        asked = state.asked[group]
         return len(asked) < self.study.parts and all(self._types_left(i, asked) for i in group)
 
-    def _probe(self, group: Group, found: Posterior) -> Observation:
-        before = self._asked.setdefault(group, [])
-        types = self._types(group, found)
+    def _probe(self, state: _State, group: Group, evaluate: Evaluate) -> Observation:
+        before = state.asked.setdefault(group, [])
+        types = self._types(group, state.found, before)
         losses = self._losses(types)
-        effect = self.evaluate(types, len(before))
+        effect = evaluate(types, len(before))
         before.append(types)
         kld = max(effect.kld, effect.standard_error, 1e-9)  # what is lost in noise is at most that
         noise = math.hypot(effect.standard_error / kld, LEAST_NOISE, _type_noise(group))
         return Observation(losses=losses, effect=kld, noise=noise)
 
-    def _types(self, group: Group, found: Posterior) -> dict[str, str]:
+    def _types(self, group: Group, found: Posterior, before: Sequence[Mapping[str, str]]) -> dict[str, str]:
         """Types near LOSS, stronger or gentler where the effect would be too faint or too strong."""
         wanted = LOSS
         for _ in range(4):
-            types = {self.study.tensors[i].name: self._nearest(i, wanted, self._asked[group]) for i in group}
+            types = {self.study.tensors[i].name: self._nearest(i, wanted, before) for i in group}
             expected = found.expected(self._losses(types))
             if expected > STRONGEST:
                 wanted *= STRONGEST / expected

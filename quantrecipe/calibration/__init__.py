@@ -3,7 +3,7 @@
 computed = compute_importance("model.bf16.gguf", [(domain, render(domain, template))], "importance.gguf")
 """
 
-from quantrecipe.calibration.collect import Another, Change, Ran, Refill, Saved, Unusable
+from quantrecipe.calibration.collect import Another, Change, Ran, Refill, Saved, Unusable, WorkerNote
 from quantrecipe.calibration.compute import (
     CalibrationSettings,
     Computed,
@@ -26,6 +26,7 @@ __all__ = [
     "Saved",
     "UncoveredExperts",
     "Unusable",
+    "WorkerNote",
     "compute_importance",
     "hash_of_files",
     "provenance_of",

@@ -3,16 +3,18 @@
     computed = compute_importance("model.bf16.gguf", domains, "importance.gguf", settings)
     computed.measurement      what `encode_gguf` writes
 
-The sums are kept in a file beside the matrix while a run lasts. A run that was stopped, or that died with the engine,
-is gone on from when the same command is given again, and ends in the same file as if it hadn't been stopped.
+The model is open in one process, or in those of an executor (`by_executor`): the sums are the same, to the bit. They
+are kept in a file beside the matrix while a run lasts. A run that was stopped, or that died with the engine, is gone on
+from when the same command is given again, and ends in the same file as if it hadn't been stopped; so is one that an
+executor did a part of.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -21,6 +23,7 @@ import numpy as np
 import xxhash
 
 import quantrecipe
+from quantrecipe.calibration.by_executor import Elsewhere, open_elsewhere
 from quantrecipe.calibration.chunks import DomainTokens, Schedule, schedule
 from quantrecipe.calibration.collect import (
     Another,
@@ -33,8 +36,11 @@ from quantrecipe.calibration.collect import (
     Saved,
     Unusable,
     Work,
+    WorkerNote,
     collect,
+    collect_parts,
     fill_experts,
+    fill_parts,
     tokenize,
 )
 from quantrecipe.calibration.sums import SumsFile
@@ -51,6 +57,8 @@ from quantrecipe.whole_file import remove_unfinished
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from quantrecipe.api import Executor
 
 __all__ = [
     "CalibrationSettings",
@@ -71,8 +79,9 @@ _FILLING_TOKENS = 4096  # at least, that go through all experts: each gets a mea
 _MOST_CHUNKS = 2**63 - 1  # of which the matrix's metadata can say that they were asked for
 _SMALLEST_CONTEXT = 16  # tokens; imatrix.cpp looks at no input that has fewer
 
-Heard = Callable[["Prepared | Another | Unusable | Ran | Change | Saved | Refill"], None]
-"""Told what happens: `Prepared` once, before anything runs; then the others, as `collect` tells them."""
+Heard = Callable[["Prepared | Another | Unusable | Ran | Change | Saved | Refill | WorkerNote"], None]
+"""Told what happens: `Prepared` once, before anything runs; then the others, as `collect` tells them. `WorkerNote`, at
+any time, what becomes of an executor's workers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,6 +177,8 @@ def compute_importance(
     *,
     told: Mapping[str, Any] | None = None,
     hear: Heard | None = None,
+    executor: Executor | None = None,
+    memory: int = 0,
     **running: Unpack[RunOptions],
 ) -> Computed:
     """Run a GGUF over domains, each with its documents as they are tokenised.
@@ -176,15 +187,20 @@ def compute_importance(
     told: what the result depends on besides the texts and the settings, such as the model's hash: a file of sums that
           was made with something else isn't gone on from
     hear: told what happens
+    executor: whose workers run the model, each with the threads that its options say; None for this machine alone. They
+          see the GGUF under the same path, and have the same llama.cpp. The sums are the same, if they have the same
+          kind of processor
+    memory: bytes that each of them takes, about; 0 where nobody knows
     EvaluationError where llama.cpp, the model or a text isn't fit for it; ImportanceError for settings that can't be;
-    OutputError where the sums can't be saved.
+    OutputError where the sums can't be saved; PluginError where workers can't be opened or are all gone.
     """
     settings = settings or CalibrationSettings()
     check_settings(settings)
     path = sums_path(out)
     remove_unfinished(path)
     hear = hear or _nothing
-    with Session(model, **running) as session:
+    opened = _Opening(Path(model), executor, memory, hear, running)
+    with opened() as session:
         plan, prepared = prepare(session, domains, settings)
         hear(prepared)
         work = Work(
@@ -197,17 +213,60 @@ def compute_importance(
             every=settings.save_every,
             about={"told": dict(told or {}), "run": _digest(plan, settings), "engine": session.facts.engine},
         )
-        collected: Collected = session.call(collect, work, hear=hear)
+        collected = _collected(session, work, hear)
     least = max(1, settings.expert_tokens)
     uncovered, filled = _uncovered(path, least), _filled(path)
     if settings.all_experts and uncovered and not filled:
         filling = Filling(groups=_enough(plan, max(least, _FILLING_TOKENS)), path=path.resolve(), least=least)
         hear(Refill(tokens=sum(group.chunks.size for group in filling.groups)))
-        with Session(model, overrides=_all_used(Path(model)), **running) as session:
-            filled = session.call(fill_experts, filling, hear=hear)
+        with opened(_all_used(Path(model))) as session:
+            filled = _filled_by(session, filling, Path(model), hear)
         uncovered = _uncovered(path, least)
     read = _read(plan.groups[: collected.groups], [domain.name for domain, _ in domains])
     return _computed(path, prepared, collected, read, domains, settings, uncovered, filled)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """Opens the model, here or elsewhere."""
+
+    model: Path
+    executor: Executor | None
+    memory: int
+    hear: Heard
+    running: RunOptions
+
+    @contextmanager
+    def __call__(self, overrides: dict[str, int] | None = None) -> Iterator[Session | Elsewhere]:
+        if self.executor is None:
+            with Session(self.model, overrides=overrides, **self.running) as session:
+                yield session
+            return
+        with open_elsewhere(
+            self.executor,
+            self.model,
+            self.hear,
+            memory=self.memory,
+            gpu_layers=self.running.get("gpu_layers"),
+            engine=self.running.get("engine"),
+            overrides=overrides,
+        ) as elsewhere:
+            yield elsewhere
+
+
+def _collected(session: Session | Elsewhere, work: Work, hear: Heard) -> Collected:
+    if isinstance(session, Elsewhere):
+        groups, output, embeddings = work.groups, work.output, work.embeddings
+        return collect_parts(
+            work, lambda first: session.sums(groups, first, output=output, embeddings=embeddings), hear
+        )
+    return session.call(collect, work, hear=hear)
+
+
+def _filled_by(session: Session | Elsewhere, filling: Filling, model: Path, hear: Heard) -> int:
+    if isinstance(session, Elsewhere):
+        return fill_parts(filling, lambda only: session.sums(filling.groups, only=only), model, hear)
+    return session.call(fill_experts, filling, hear=hear)
 
 
 def _read(groups: Sequence[Group], names: Sequence[str]) -> dict[str, int]:
@@ -219,7 +278,9 @@ def _read(groups: Sequence[Group], names: Sequence[str]) -> dict[str, int]:
 
 
 def prepare(
-    session: Session, domains: Sequence[tuple[Domain, Sequence[Rendered]]], settings: CalibrationSettings
+    session: Session | Elsewhere,
+    domains: Sequence[tuple[Domain, Sequence[Rendered]]],
+    settings: CalibrationSettings,
 ) -> tuple[Schedule, Prepared]:
     """The chunks of domains, in the order in which they run, and what they come to."""
     cut = [_tokens(session, domain, documents) for domain, documents in domains]
@@ -345,7 +406,7 @@ def _few(tokens: NDArray[np.int64], least: int) -> dict[int, int]:
     return {int(expert): int(tokens[expert]) for expert in np.flatnonzero(tokens < least)}
 
 
-def _tokens(session: Session, domain: Domain, documents: Sequence[Rendered]) -> DomainTokens:
+def _tokens(session: Session | Elsewhere, domain: Domain, documents: Sequence[Rendered]) -> DomainTokens:
     parts = session.call(tokenize, list(documents))
     return DomainTokens(name=domain.name, weight=domain.weight, tokens=np.concatenate(parts))
 

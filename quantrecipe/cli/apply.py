@@ -11,6 +11,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_renamed, print_warning, printable
 from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.executors import check_executor
 from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option, folder_option
 from quantrecipe.cli.options.shared import engine_option, force_option
 from quantrecipe.cli.options.sharing import Sharing, sharing_options
@@ -153,11 +154,7 @@ def command(
         raise click.UsageError("--verify-layers judges on the texts of --verify, and there are none.")
     sharing = Sharing(**{name: options.pop(name) for name in Sharing.__slots__})
     sharing.check(reuse=reuse, verify=held_out, keep_part=keep_part)
-    if sharing.executor is not None and threads is not None:
-        raise click.UsageError(
-            "--threads is for this process: an executor has options of its own, such as "
-            "--executor-option threads=4."
-        )
+    check_executor(sharing.executor, sharing.executor_options, threads)
     wanted = PlanOptions(**options)
     planned = load_planned(ctx, recipes, model, wanted, globs=True)
     plans, registry = [planned.plan(it) for it in planned.recipes], planned.inputs.registry

@@ -11,8 +11,17 @@ A session keeps its model loaded, so that many questions cost one loading. What 
 Both go through llama.cpp's callback for the nodes of its graph: see `graph`.
 """
 
-from quantrecipe.engine.libraries import Engine, find_engine
+from quantrecipe.engine.libraries import Engine, find_engine, named_engine
 from quantrecipe.engine.report import EngineFacts, engine_facts, require_engine
 from quantrecipe.engine.session import RunOptions, Session
 
-__all__ = ["Engine", "EngineFacts", "RunOptions", "Session", "engine_facts", "find_engine", "require_engine"]
+__all__ = [
+    "Engine",
+    "EngineFacts",
+    "RunOptions",
+    "Session",
+    "engine_facts",
+    "find_engine",
+    "named_engine",
+    "require_engine",
+]

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from quantrecipe.errors import EvaluationError, Problem
 
-__all__ = ["ENVIRONMENT", "PACKAGE", "WAYS", "Engine", "Way", "find_engine", "missing_engine"]
+__all__ = ["ENVIRONMENT", "PACKAGE", "WAYS", "Engine", "Way", "find_engine", "missing_engine", "named_engine"]
 
 ENVIRONMENT = "QUANTRECIPE_ENGINE"
+_OPTION = "--engine"
 _VARIABLES = (ENVIRONMENT, "LLAMA_CPP_LIB_PATH")
 
 PACKAGE = "llama-cpp-python"
@@ -107,12 +108,17 @@ def find_engine(path: Engine | str | Path | None = None) -> Engine:
     """
     if isinstance(path, Engine):
         return path
-    for source, named in (("--engine", path), *((name, os.environ.get(name)) for name in _VARIABLES)):
+    for source, named in ((_OPTION, path), *((name, os.environ.get(name)) for name in _VARIABLES)):
         if named:
             return Engine(library=_library_in(Path(named).expanduser(), source), source=source)
     if (library := _installed()) is not None:
         return Engine(library=library, source=PACKAGE)
     raise EvaluationError([missing_engine()])
+
+
+def named_engine(engine: Engine | str | Path | None) -> Engine | str | Path | None:
+    """What processes on other machines are told of an engine: the one that was named; else None, each finds its own."""
+    return None if isinstance(engine, Engine) and engine.source != _OPTION else engine
 
 
 def missing_engine() -> Problem:

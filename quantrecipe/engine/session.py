@@ -31,7 +31,17 @@ from quantrecipe.remote_files import remote_file
 if TYPE_CHECKING:
     from quantrecipe.engine.language_model import ModelFacts
 
-__all__ = ["Hear", "Log", "RunOptions", "Session", "Tell", "ask_engine", "death", "existing_gguf"]
+__all__ = [
+    "Hear",
+    "Log",
+    "RunOptions",
+    "Session",
+    "Tell",
+    "ask_engine",
+    "death",
+    "existing_gguf",
+    "shards_of",
+]
 
 T = TypeVar("T")
 
@@ -120,6 +130,11 @@ class Session:
         if self._worker is not None:
             self._worker.stop()
 
+    @property
+    def died(self) -> bool:
+        """True where the process has ended by itself, so that nothing can be asked of it any more."""
+        return self._worker is not None and self._worker.ended
+
     def call(self, function: Callable[..., T], *arguments: Any, hear: Hear | None = None) -> T:
         """Run `function(model, *arguments, tell=…)` in the worker: its result.
 
@@ -182,6 +197,10 @@ class _Process:
             told = _read(self._errors, from_end=_LOOKED_THROUGH)
             raise death(status, told, self._engine, self._model) from None
 
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     def stop(self) -> None:
         """End the process, which has nothing of ours that could be lost."""
         self._process.kill()
@@ -229,6 +248,16 @@ def existing_gguf(path: str | Path) -> Path:
                 file=path,
             )
     return path
+
+
+def shards_of(path: Path) -> tuple[Path, ...]:
+    """All files of a model, by the one that llama.cpp is given: see `existing_gguf`."""
+    if (shard := _SHARD.fullmatch(path.name)) is None:
+        return (path,)
+    return tuple(
+        path.with_name(f"{shard[1]}-{number:05d}-of-{shard[2]}.gguf")
+        for number in range(1, int(shard[2]) + 1)
+    )
 
 
 def ask_engine(engine: Engine) -> dict[str, Any]:

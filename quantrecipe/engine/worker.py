@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -22,11 +24,15 @@ from quantrecipe.errors import EvaluationError, Problem, QuantrecipeError
 
 __all__ = ["main"]
 
+_LOOK_SECONDS = 1.0
+"""Between two looks at whether the process that asks is still there."""
+
 
 def main() -> None:
     """Serve until the other side has no more to ask."""
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    threading.Thread(target=_end_with, args=(os.getppid(),), name="end", daemon=True).start()
     with ExitStack() as stack:
         worker = _Worker(answers, stack)
         while True:
@@ -86,6 +92,13 @@ class _Worker:
 
     def _tell(self, what: object) -> None:
         send(self._answers, Told(what=what))
+
+
+def _end_with(asker: int) -> None:
+    """End this process soon after the one that asks: a chunk of a large model takes minutes, and nobody wants it."""
+    while os.getppid() == asker:  # on Windows for ever; there the next answer finds nobody
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
 
 
 def _facts(engine: Engine) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from quantrecipe.api import Executor, Order, Workers
 from quantrecipe.errors import PluginError
+from quantrecipe.units import memory_text
 
 __all__ = ["Processes", "Threads"]
 
@@ -29,7 +30,8 @@ class Threads(Executor):
     def open(self, order: Order) -> Workers:
         from quantrecipe.executors.thread_workers import ThreadWorkers
 
-        return ThreadWorkers(order, self.options["workers"], self.options["threads"])
+        workers, note = _room(self.options["workers"], order.memory)
+        return ThreadWorkers(order, workers, self.options["threads"], note)
 
 
 class Processes(Executor):
@@ -44,4 +46,23 @@ class Processes(Executor):
 
         if not sys.executable or getattr(sys, "frozen", False):  # no Python there, but perhaps an application
             raise PluginError("there is no Python that could be started as a worker", "leave out --executor")
-        return ProcessWorkers(order, self.options["workers"], self.options["threads"])
+        workers, note = _room(self.options["workers"], order.memory)
+        return ProcessWorkers(order, workers, self.options["threads"], note)
+
+
+def _room(workers: int, memory: int) -> tuple[int, str]:
+    """How many workers, of so many bytes each, the free memory has room for, one at least; and what to say of it.
+
+    What they share, such as pages of a model's file, is counted for each: a guess that is too high costs some time, one
+    that is too low the run.
+    """
+    if not memory:
+        return workers, ""
+    import psutil  # only where an order needs memory
+
+    free = int(psutil.virtual_memory().available)
+    fit = max(1, min(workers, free // memory))
+    if fit == workers:
+        return workers, ""
+    each, there = memory_text(memory), memory_text(free)
+    return fit, f"{fit} of {workers} workers: each takes about {each} of memory, and {there} are free"

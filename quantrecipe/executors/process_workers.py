@@ -34,10 +34,13 @@ _SHOWN = 300
 
 
 class ProcessWorkers(Workers):
-    def __init__(self, order: Order, workers: int, threads: int) -> None:
+    def __init__(self, order: Order, workers: int, threads: int, note: str = "") -> None:
+        """note: what the user should know of them; "" for nothing."""
         self._opening = pickle.dumps((order, threads))
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         self._ended: SimpleQueue[Outcome] = SimpleQueue()
+        if note:
+            self._ended.put(Outcome(number=None, lost=note))
         self._lock = threading.Lock()
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._closed = False

@@ -1,12 +1,12 @@
-"""run_tasks: all tasks of a run, done by an executor's workers, whatever becomes of some of them.
+"""run_tasks, run_in_order: all tasks of a run, done by an executor's workers, whatever becomes of some of them.
 
     not too many at once     twice the width are on their way: each worker has one, and one waits for it
     lost                     another worker does the task, before all others; after three times it is the task's fault
     slow                     workers that have nothing to do do once more what takes three times as long as others
     failed                   the run ends with the error
 
-Results come in the order in which they are ready, each task's once. They wait in the executor until somebody asks, so
-whoever can't keep up with them is waited for.
+Results come in the order in which they are ready, each task's once, or with `run_in_order` in that of the tasks. They
+wait in the executor until somebody asks, so whoever can't keep up with them is waited for.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from typing import Any
 from quantrecipe.api import Outcome, Task, Workers
 from quantrecipe.errors import OutputError, Problem, QuantrecipeError
 
-__all__ = ["run_tasks"]
+__all__ = ["run_in_order", "run_tasks"]
 
 _AHEAD = 2
+_HELD = 4
+"""Results for each worker that wait at most for one before them, where the order matters."""
 _LOST = 3
 """Workers that may die of a task before it is given up."""
 _SLOW = 3.0
@@ -46,7 +48,7 @@ class _OnItsWay:
 @dataclass(slots=True)
 class _Run:
     workers: Workers
-    waiting: Iterator[Task]
+    waiting: Iterator[Task | None]
     clock: Callable[[], float]
     again: deque[Task] = field(default_factory=deque)
     running: dict[int, _OnItsWay] = field(default_factory=dict)
@@ -57,13 +59,14 @@ class _Run:
 
 def run_tasks(
     workers: Workers,
-    tasks: Iterable[Task],
+    tasks: Iterable[Task | None],
     *,
     told: Callable[[str], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[tuple[Task, Any]]:
     """Each task with its result, as they end. What a task or a worker's opening raises is raised here.
 
+    tasks: None among them says that no more are to be begun before another one ends
     told:  gets what a user should know and doesn't end the run: of workers that are lost, and tasks with them
     clock: seconds, from anywhere on
     OutputError for a task of which three workers died.
@@ -84,12 +87,37 @@ def run_tasks(
             yield ended
 
 
+def run_in_order(
+    workers: Workers, tasks: Iterable[Task], *, told: Callable[[str], None] | None = None
+) -> Iterator[tuple[Task, Any]]:
+    """The same, in the order of the tasks. What is ready before its turn is held, so no task is begun that is far ahead
+    of the first that isn't done."""
+    waiting: deque[Task] = deque()  # that were begun, in their order
+    held: dict[int, Any] = {}
+
+    def begun() -> Iterator[Task | None]:
+        for task in tasks:
+            while len(waiting) >= _HELD * max(1, workers.width):
+                yield None
+            waiting.append(task)
+            yield task
+
+    for ended, result in run_tasks(workers, begun(), told=told):
+        held[ended.number] = result
+        while waiting and waiting[0].number in held:
+            first = waiting.popleft()
+            yield first, held.pop(first.number)
+
+
 def _begin(run: _Run) -> None:
     """Begin as many tasks as are to be on their way."""
     while sum(it.copies for it in run.running.values()) < _AHEAD * run.workers.width:
-        task = run.again.popleft() if run.again else next(run.waiting, None)
-        if task is None:
+        try:
+            task = run.again.popleft() if run.again else next(run.waiting)
+        except StopIteration:
             run.exhausted = True
+            return
+        if task is None:
             return
         run.running[task.number] = _OnItsWay(task)
         run.workers.begin(task)

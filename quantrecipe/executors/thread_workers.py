@@ -12,10 +12,13 @@ __all__ = ["ThreadWorkers"]
 
 
 class ThreadWorkers(Workers):
-    def __init__(self, order: Order, workers: int, threads: int) -> None:
+    def __init__(self, order: Order, workers: int, threads: int, note: str = "") -> None:
+        """note: what the user should know of them; "" for nothing."""
         self._order, self._each = order, threads
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         self._ended: SimpleQueue[Outcome] = SimpleQueue()
+        if note:
+            self._ended.put(Outcome(number=None, lost=note))
         self._threads = [
             threading.Thread(target=self._serve, name=f"worker-{number}", daemon=True)
             for number in range(workers)

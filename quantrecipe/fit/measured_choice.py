@@ -6,7 +6,7 @@ What was evaluated is never evaluated again, whatever budget it was for: the fil
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +41,11 @@ class Evaluations:
 
     def __call__(self, plan: Plan, what: str) -> Mixed:
         return self._found(lambda: self._prober.mix(plan, what))
+
+    @property
+    def expect(self) -> Callable[[Iterable[tuple[Plan, str]]], None] | None:
+        """`Prober.expect_mixes`, where several can be evaluated at the same time."""
+        return self._prober.expect_mixes if self._prober.expects else None
 
     def unchanged(self) -> Mixed:
         """What is said when nothing is quantized."""
@@ -145,4 +150,4 @@ def measured_choice(
             return reach(
                 fitted, goal, evaluate, evaluate.unchanged, effort, text=names, sensitivity=sensitivity
             )
-        return search(fitted, evaluate, effort, text=names, sensitivity=sensitivity)
+        return search(fitted, evaluate, effort, text=names, sensitivity=sensitivity, expect=evaluate.expect)

@@ -17,7 +17,7 @@ tried, or evaluations or time are used up. What was evaluated before costs nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from quantrecipe.errors import EvaluationError, PlanError
@@ -26,7 +26,7 @@ from quantrecipe.fit.corrected import Corrected, Group, Types
 from quantrecipe.fit.fit import Fitted, with_mix
 from quantrecipe.fit.frozen_recipe import Frozen
 from quantrecipe.fit.mixer import Mixer, wrapped
-from quantrecipe.fit.stock import estimated_loss, mix_of, rivals
+from quantrecipe.fit.stock import Mix, estimated_loss, mix_of, rivals
 from quantrecipe.fit.tried import Effort, Search, Tried, search_text
 from quantrecipe.measure.mixed import Mixed, paired
 from quantrecipe.plan.plan import Plan
@@ -48,6 +48,8 @@ REFUSED = 64
 
 Evaluate = Callable[[Plan, str], Mixed]
 """What a plan does to the output, and the name that it goes by."""
+Expect = Callable[[Iterable[tuple[Plan, str]]], None]
+"""Hears which plans will probably be evaluated next, the next one first: see `Prober.expect_mixes`."""
 Key = tuple[tuple[str, str], ...]
 """Types in an order, by which a mix is known again."""
 
@@ -73,9 +75,11 @@ def search(
     *,
     text: str,
     sensitivity: Sensitivity | None = None,
+    expect: Expect | None = None,
 ) -> Fitted:
     """The best mix that was measured, with all that was tried. `sensitivity`: by which `fitted` was chosen.
 
+    expect: where several mixes can be evaluated at the same time
     EvaluationError where the text is too short to tell mixes apart, PlanError for types that can't be tried.
     """
     mixer = fitted.mixer
@@ -83,14 +87,22 @@ def search(
         if mixer.registry.formats[name].spec.companion is not None:
             what = f"{name} keeps factors in a tensor of its own, which the open model has no place for"
             raise PlanError(what, "leave it out of --types, or try no mixes: --evaluations 0")
-    searching = _Searching(fitted, evaluate, effort, sensitivity or estimate(mixer.model, mixer.registry))
+    sensitivity = sensitivity or estimate(mixer.model, mixer.registry)
+    searching = _Searching(fitted, evaluate, effort, sensitivity, expect)
     ended = searching.run()
     return searching.settled(text, ended)
 
 
 class _Searching:
-    def __init__(self, fitted: Fitted, evaluate: Evaluate, effort: Effort, sensitivity: Sensitivity) -> None:
-        self._fitted, self._evaluate, self._effort = fitted, evaluate, effort
+    def __init__(
+        self,
+        fitted: Fitted,
+        evaluate: Evaluate,
+        effort: Effort,
+        sensitivity: Sensitivity,
+        expect: Expect | None,
+    ) -> None:
+        self._fitted, self._evaluate, self._effort, self._hear = fitted, evaluate, effort, expect
         self._mixer: Mixer = fitted.mixer
         self._known = Corrected(self._mixer, sensitivity)
         self._began = effort.clock()
@@ -100,6 +112,9 @@ class _Searching:
         self._presets: list[_Mixture] = []
         types = self._known.types_of(fitted.fitted_plan)
         self._frozen = self._mixer.with_types(types, fitted.spending)
+        self._expect(
+            [(self._frozen.plan, "fitted"), *((mix.plan, mix.name) for mix in self._first_presets())]
+        )
         self._best = self._made("fitted", self._frozen.plan)
         self._begin()
 
@@ -153,11 +168,23 @@ class _Searching:
             raise EvaluationError(what, "give --text more of it; a hundred chunks are better")
         self._note(self._best, None, within=True, kept=True)
 
-    def _try_presets(self) -> None:
+    def _expect(self, plans: Iterable[tuple[Plan, str]]) -> None:
+        """Say what will probably be evaluated next, the next one first."""
+        if self._hear is not None:
+            types_of = self._known.types_of
+            self._hear((plan, what) for plan, what in plans if _key(types_of(plan)) not in self._asked)
+
+    def _first_presets(self) -> list[Mix]:
+        """Presets that are tried, in their order."""
         order = sorted(self._fitted.rivals, key=lambda mix: (mix.loss, mix.nbytes))[:PRESETS]
         if self._fitted.best_rival is not None and self._fitted.best_rival not in order:
             order[-1:] = [self._fitted.best_rival]
-        for mix in order:
+        return order
+
+    def _try_presets(self) -> None:
+        order = self._first_presets()
+        for place, mix in enumerate(order):
+            self._expect((later.plan, later.name) for later in order[place:])
             made = self._made(mix.name, mix.plan)
             self._presets.append(made)
             if self._better(made):
@@ -188,7 +215,8 @@ class _Searching:
 
     def _round(self, groups: Sequence[Group]) -> None:
         """Slopes of these groups, and the mix that follows."""
-        for what, names in groups:
+        for place, (what, names) in enumerate(groups):
+            self._expect(self._slopes(groups[place:]))
             self._slope(what, names)
         try:
             frozen_mix = self._known.refitted()
@@ -196,6 +224,13 @@ class _Searching:
             return
         number = 1 + sum(tried.what.startswith("refitted") for tried in self._tried)
         self._step(self._made(f"refitted {number}", frozen_mix.plan), frozen_mix)
+
+    def _slopes(self, groups: Sequence[Group]) -> Iterator[tuple[Plan, str]]:
+        """What `_slope` will evaluate, if what it finds before doesn't change it."""
+        for what, names in groups:
+            way, moved = self._known.moved(names, self._best.types)
+            if moved:
+                yield self._mixer.plan_of_types(self._best.types | moved), f"{what} {way}"
 
     def _slope(self, what: str, names: Sequence[str]) -> None:
         """What the group does, moved to its next cheaper types: its alphas are corrected by it."""
@@ -217,22 +252,31 @@ class _Searching:
 
     def _next_exchange(self) -> tuple[_Mixture, Frozen] | None:
         """The exchange of two tensors that should gain most, of those that keep the limits and weren't tried."""
+        found = next(self._exchanges_left(self._refused), None)
+        if found is None:
+            return None
+        said, made = found
+        refused = set(self._refused)  # of those to expect: what is refused now counts when it is looked at
+        self._expect((later.plan, what) for what, later in self._exchanges_left(refused))
+        return self._made(said, made.plan), made
+
+    def _exchanges_left(self, refused: set[Key]) -> Iterator[tuple[str, Frozen]]:
+        """Exchanges that keep the limits and weren't tried, best first. refused: those that don't, which get more."""
         best, limits = self._best, self._mixer.rules.limits
-        refused = 0
+        count = 0
         for pair in self._known.exchanges(best.types, [it.most - it.whole(best.plan) for it in limits]):
             types = best.types | {move.name: move.type for move in pair}
             key = _key(types)
-            if key in self._asked or key in self._refused:
+            if key in self._asked or key in refused:
                 continue
             made = self._mixer.with_types(types, self._fitted.spending)
             if self._keeps(made.plan):
-                said = ", ".join(f"{move.name.removesuffix('.weight')} → {move.type}" for move in pair)
-                return self._made(said, made.plan), made
-            self._refused.add(key)
-            refused += 1
-            if refused == REFUSED:
-                break
-        return None
+                yield ", ".join(f"{move.name.removesuffix('.weight')} → {move.type}" for move in pair), made
+                continue
+            refused.add(key)
+            count += 1
+            if count == REFUSED:
+                return
 
     def _step(self, made: _Mixture, frozen_mix: Frozen) -> bool:
         """Compare with the best mix so far, whose place it takes if it is better."""

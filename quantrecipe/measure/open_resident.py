@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantrecipe.api import QuantFormat, Reduce
-from quantrecipe.engine import Engine, Session, engine_facts, find_engine
+from quantrecipe.engine import Engine, EngineFacts, Session, engine_facts, find_engine
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import Positions, make_reference, score
 from quantrecipe.measure.in_session import Held, inputs_of, put, used_of, write_part
@@ -37,7 +37,16 @@ from quantrecipe.plan.resolution import PlanSettings, resolve
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry
 
-__all__ = ["Exchange", "IntoSession", "ResidentInFile", "ResidentInSession", "made_in", "open_resident"]
+__all__ = [
+    "Exchange",
+    "IntoSession",
+    "ResidentInFile",
+    "ResidentInSession",
+    "held_in",
+    "made_in",
+    "open_in_session",
+    "open_resident",
+]
 
 _RECIPES = {"F32": "llama.cpp/F32", "F16": "llama.cpp/F16", "BF16": "llama.cpp/BF16", "Q8_0": "pure/Q8_0"}
 
@@ -53,10 +62,7 @@ def open_resident(setting: Setting, names: Iterable[str], stack: ExitStack) -> R
     names = list(names)
     why = facts.sealed
     if not why:
-        disk = shutil.disk_usage(setting.folder).free
-        chosen = passes.resident or choose_type(setting.model, passes, facts, detect_machine(), disk)
-        own = own_type(setting.model) == chosen
-        held = setting.model if own else made_in(setting, chosen)
+        held, chosen = held_in(setting, facts)
         setting.progress.stage(f"probes in {chosen}")
         with ExitStack() as opened:
             try:
@@ -67,12 +73,29 @@ def open_resident(setting: Setting, names: Iterable[str], stack: ExitStack) -> R
                 resident = ResidentInSession(setting, held, chosen, exchange, exchange.usable(names))
                 stack.push(opened.pop_all())
                 return resident
-        if not own:
+        if held is not setting.model:
             held.path.unlink()  # there may be no room for another
     chosen = passes.resident or "Q8_0"
     setting.progress.note(f"each probe writes and loads a file, which takes longer: {why}")
     setting.progress.stage(f"probes in {chosen}, in files")
     return ResidentInFile(setting, made_in(setting, chosen), chosen, stack, names)
+
+
+def held_in(setting: Setting, facts: EngineFacts) -> tuple[Model, str]:
+    """The GGUF that is to be open for probes, and its type: the model itself, or a file that is made here."""
+    disk = shutil.disk_usage(setting.folder).free
+    passes = setting.passes
+    chosen = passes.resident or choose_type(setting.model, passes, facts, detect_machine(), disk)
+    own = own_type(setting.model) == chosen
+    return setting.model if own else made_in(setting, chosen), chosen
+
+
+def open_in_session(
+    setting: Setting, held: Model, type_: str, names: Sequence[str], engine: Engine, stack: ExitStack
+) -> ResidentInSession:
+    """The resident model in a session. EvaluationError where weights of these names can't be exchanged in it."""
+    exchange = _exchange(setting, held, names, engine, stack)
+    return ResidentInSession(setting, held, type_, exchange, exchange.usable(names))
 
 
 def _exchange(
@@ -186,6 +209,11 @@ class ResidentInSession(Resident):
             progress=self._part_done,
         )
         self._itself = self.score()
+
+    @property
+    def died(self) -> bool:
+        """True where the process that has it open has ended by itself."""
+        return self._exchanged.session.died
 
     def score(self, part: Part = WHOLE) -> Positions:
         return score(

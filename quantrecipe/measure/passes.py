@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from quantrecipe.api import Executor
 from quantrecipe.engine import Engine, EngineFacts
 from quantrecipe.evaluate import Text
 from quantrecipe.memory.machine import Machine
@@ -54,6 +55,7 @@ class Passes:
     n_ctx:    tokens in a chunk
     engine:   what runs it; None for what the environment names, or llama-cpp-python
     resident: type of the model in memory, of `RESIDENT_TYPES`; None for the most exact that fits
+    executor: whose workers make probes, each with the threads that its options say; None for this process alone
     """
 
     texts: tuple[Text, ...]
@@ -63,6 +65,7 @@ class Passes:
     gpu_layers: int | None = None
     engine: Engine | None = None
     resident: str | None = None
+    executor: Executor | None = None
 
     @property
     def chunks(self) -> int:

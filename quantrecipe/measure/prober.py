@@ -3,18 +3,21 @@
 A probe changes the tensors that it asks about in the resident model, runs it over the calibration text, and compares
 with what it said before; the next one restores them. So a probe costs a forward pass, and the rounding of the tensors
 that change. Its figure is a difference to the same model: what its type does to all other weights is on both sides.
+
+With an executor (`Passes.executor`), workers have resident models, and probes that are expected are made meanwhile (see
+`by_executor`). What is asked, known and saved is the same, and this process alone saves it.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import xxhash
@@ -41,6 +44,9 @@ from quantrecipe.recipe.writing.new_recipe import write_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Probed, rounded
 from quantrecipe.tensor import split_name
+
+if TYPE_CHECKING:
+    from quantrecipe.measure.by_executor import ProbesElsewhere
 
 __all__ = ["BASE_RECIPE", "Prober", "describe"]
 
@@ -83,6 +89,8 @@ class Prober:
         self._progress = progress
         self._stack = ExitStack()
         self._opened: Resident | None = None
+        self._elsewhere: ProbesElsewhere | None = None
+        self._work: list[Path] = []  # the temporary folder, once there is one
         self._mix_type = ""  # of the resident model of all mixes: only such ones are compared
         self.probes: list[Probed] = []
 
@@ -103,24 +111,53 @@ class Prober:
         return self._evaluated(types, self._passes.part(number))
 
     def _evaluated(self, types: Mapping[str, str], part: Part) -> Effect:
-        wishes = types if self._encoding is None else self._planned(types, self._encoding)
-        asked = self._rounding(types) if self._encoding is None else _encodings(wishes)
-        if part != WHOLE:
-            asked = [["part", part.every, part.first], *asked]
+        wishes, asked = self._asking(types, part)
         probed = self._earlier(asked)
         if probed is None:
             what = describe(types)
             self._progress.say(what)
-            self._resident.change(wishes)
-            probed = self._new(asked, what, self._resident.measure(part), part)
+            probed = self._new(asked, what, self._moved(asked, wishes, part, what), part)
         return self._used(probed)
+
+    def expect(self, asks: Iterable[tuple[Mapping[str, str], int | None]]) -> None:
+        """Begin what will probably be asked next, on a part of the text or on all of it (None), likeliest first.
+
+        The first is what is asked next. As many are taken as there are workers.
+        """
+        for number, (types, place) in enumerate(asks):
+            part = WHOLE if place is None else self._passes.part(place)
+            wishes, asked = self._asking(types, part)
+            if self._earlier(asked) is None:
+                self._workers.expect(self._key(asked, self._type), wishes, part, describe(types))
+            elif not number:  # it is known, and so may those be that come next
+                return
+            if number + 1 >= self._workers.width:
+                return
+
+    def expect_mixes(self, plans: Iterable[tuple[Plan, str]]) -> None:
+        """The same of mixes, each with its name."""
+        for number, (plan, what) in enumerate(plans):
+            wishes = wishes_of(plan)
+            asked = _mixing(wishes)
+            if self._earlier_mix(asked) is None:
+                self._open_for_mixes()
+                self._workers.expect_mix(self._key(asked, self._type), wishes, what)
+            elif not number:
+                return
+            if number + 1 >= self._workers.width:
+                return
+
+    @property
+    def expects(self) -> bool:
+        """True where several probes can be made at the same time, so that it is worth to say what to expect."""
+        return self._passes.executor is not None
 
     def swap(self, changes: Mapping[str, Change]) -> Effect:
         """What the output does when these tensors have other weights."""
         what = describe(dict.fromkeys(changes, "other weights"))
         self._progress.say(what)
         asked = _changing(self._resident.change(changes))
-        probed = self._earlier(asked) or self._new(asked, what, self._resident.measure())
+        probed = self._earlier(asked) or self._new(asked, what, self._resident.measure(), here=True)
         return self._used(probed)
 
     @property
@@ -131,17 +168,18 @@ class Prober:
     def mix(self, plan: Plan | None, what: str) -> Mixed:
         """What the output does with all that a plan quantizes; None: when nothing is."""
         wishes = {} if plan is None else wishes_of(plan)
-        asked = [["mix", *it] for it in _encodings(wishes)]
-        for key in self._keys(asked):
-            if key in self._mixes and self._mix_type in ("", self._mixes[key].resident):
-                self._mix_type = self._mixes[key].resident
-                return self._mixes[key]
+        asked = _mixing(wishes)
+        if (known := self._earlier_mix(asked)) is not None:
+            return known
         self._progress.say(what)
-        resident = self._resident
-        self._mix_type = resident.type
-        resident.change(wishes)
-        key = self._key(asked, resident.type)
-        found = mixed(key, what, resident.type, resident.score(), resident.blocks)
+        self._open_for_mixes()
+        key = self._key(asked, self._type)
+        if self.expects:
+            found = self._workers.mixed(key, wishes, what)
+        else:
+            resident = self._resident
+            resident.change(wishes)
+            found = mixed(key, what, resident.type, resident.score(), resident.blocks)
         self._mixes[key] = found
         self._save_mix(found)
         return found
@@ -151,21 +189,60 @@ class Prober:
         self._progress.say(f"the inputs of {len(names)} matrices")
         return self._resident.inputs(names, function)
 
+    def _asking(self, types: Mapping[str, str], part: Part) -> tuple[Mapping[str, Wish], list[Any]]:
+        """What becomes of the tensors, and all that the figure depends on."""
+        wishes = types if self._encoding is None else self._planned(types, self._encoding)
+        asked = self._rounding(types) if self._encoding is None else _encodings(wishes)
+        return wishes, asked if part == WHOLE else [["part", part.every, part.first], *asked]
+
+    def _moved(self, asked: Sequence[Any], wishes: Mapping[str, Wish], part: Part, what: str) -> Moved:
+        if self.expects:
+            return self._workers.moved(self._key(asked, self._type), wishes, part, what)
+        self._resident.change(wishes)
+        return self._resident.measure(part)
+
     @property
     def _resident(self) -> Resident:
         if self._opened is None:
-            folder = self._stack.enter_context(work_folder(self._folder, "probes"))
-            passes = replace(self._passes, resident=self._mix_type) if self._mix_type else self._passes
-            setting = Setting(
-                model=self._model,
-                registry=self._registry,
-                importance=self._importance,
-                passes=passes,
-                folder=folder,
-                progress=self._progress,
-            )
-            self._opened = open_resident(setting, self._digests, self._stack)
+            self._opened = open_resident(self._setting(), self._digests, self._stack)
         return self._opened
+
+    @property
+    def _workers(self) -> ProbesElsewhere:
+        if self._elsewhere is None:
+            from quantrecipe.measure.by_executor import ProbesElsewhere
+
+            self._elsewhere = ProbesElsewhere(self._setting(), self._digests, self._stack)
+        return self._elsewhere
+
+    def _setting(self) -> Setting:
+        if not self._work:
+            self._work.append(self._stack.enter_context(work_folder(self._folder, "probes")))
+        passes = replace(self._passes, resident=self._mix_type) if self._mix_type else self._passes
+        return Setting(
+            model=self._model,
+            registry=self._registry,
+            importance=self._importance,
+            passes=passes,
+            folder=self._work[0],
+            progress=self._progress,
+        )
+
+    @property
+    def _type(self) -> str:
+        """Of the resident model, which is opened for it, here or elsewhere."""
+        return self._workers.type if self.expects else self._resident.type
+
+    def _open_for_mixes(self) -> None:
+        """Only mixes in resident models of one type are compared."""
+        self._mix_type = self._type
+
+    def _earlier_mix(self, asked: Sequence[Any]) -> Mixed | None:
+        for key in self._keys(asked):
+            if key in self._mixes and self._mix_type in ("", self._mixes[key].resident):
+                self._mix_type = self._mixes[key].resident
+                return self._mixes[key]
+        return None
 
     def _earlier(self, asked: Sequence[Any]) -> Probed | None:
         """A probe of before, by the resident model that is open, else by the most exact one.
@@ -176,12 +253,15 @@ class Prober:
 
     def _keys(self, asked: Sequence[Any]) -> Iterator[str]:
         """By the resident model that is open, then by the most exact one."""
-        first = () if self._opened is None else (self._opened.type,)
+        opened = self._elsewhere or self._opened
+        first = () if opened is None else (opened.type,)
         return (self._key(asked, resident) for resident in (*first, *RESIDENT_TYPES))
 
-    def _new(self, asked: Sequence[Any], what: str, moved: Moved, part: Part = WHOLE) -> Probed:
-        """What a probe found, as it is kept."""
-        resident = self._resident.type
+    def _new(
+        self, asked: Sequence[Any], what: str, moved: Moved, part: Part = WHOLE, *, here: bool = False
+    ) -> Probed:
+        """What a probe found, as it is kept. here: in the resident model of this process"""
+        resident = self._resident.type if here else self._type
         probed = Probed(
             key=self._key(asked, resident),
             what=what,
@@ -243,6 +323,10 @@ class Prober:
 def _encodings(wishes: Mapping[str, Any]) -> list[Any]:
     """What plans make of tensors: type, options, importance, encoder and statistics are in the digest."""
     return [[name, wish.assignment.encoding] for name, wish in sorted(wishes.items())]
+
+
+def _mixing(wishes: Mapping[str, Any]) -> list[Any]:
+    return [["mix", *it] for it in _encodings(wishes)]
 
 
 def _changing(digests: Mapping[str, str]) -> list[Any]:

@@ -78,6 +78,7 @@ def weighed(
             swap=None if prober is None else prober.swap,
             parts=1 if what.passes is None else what.passes.parts,
             evaluate_part=None if prober is None else prober.evaluate_part,
+            expect=prober.expect if prober is not None and prober.expects else None,
             look=None if prober is None else prober.look,
             progress=lambda text, share: progress.total(share),
         )

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from quantrecipe import __version__
-from quantrecipe.api import Executor, Order, Task
+from quantrecipe.api import Executor, LostTaskError, Order, Task
 from quantrecipe.errors import ModelError, PluginError
 from quantrecipe.executors.run_tasks import run_tasks
 from quantrecipe.testing.failure import require
@@ -24,7 +24,9 @@ from quantrecipe.testing.failure import require
 __all__ = [
     "EXECUTOR_CHECKS",
     "check_closing",
+    "check_lost_tasks",
     "check_lost_workers",
+    "check_memory",
     "check_opened_once",
     "check_order_refused",
     "check_results",
@@ -69,6 +71,12 @@ def open_job(given: Any, threads: int) -> Callable[[Any], Any]:
                 except FileExistsError:
                     return "alive"
                 os._exit(7)
+            case "lose once":
+                try:
+                    os.close(os.open(value, os.O_CREAT | os.O_EXCL))
+                except FileExistsError:
+                    return "found"
+                raise LostTaskError("what it works with has died")
             case "sleep":
                 time.sleep(value)
         return None
@@ -166,6 +174,32 @@ def check_lost_workers(executor: Executor, seed: int = 0) -> None:
         require(found == [*expected, "alive", *expected], f"after a worker's death the results are {found}")
 
 
+def check_lost_tasks(executor: Executor, seed: int = 0) -> None:
+    """A task whose function says that it was lost is done again, and the worker goes on."""
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder, executor.open(_ORDER) as workers:
+        mark = str(Path(folder) / "mark")
+        found = _run(workers, [("multiply", 1), ("lose once", mark), ("multiply", 2)])
+        require(found == [3, "found", 6], f"after a task was lost the results are {found}")
+
+
+def check_memory(executor: Executor, seed: int = 0) -> None:
+    """Workers that take more memory than there is are fewer than others, but there is one."""
+    with executor.open(_ORDER) as workers:
+        _run(workers, [("multiply", 1)])
+        usual = workers.width
+    with executor.open(replace(_ORDER, memory=1 << 60)) as workers:
+        require(
+            _run(workers, [("multiply", 2)]) == [6], "with an order that takes much memory nothing is done"
+        )
+        require(
+            1 <= workers.width <= usual,
+            f"{workers.width} workers take more memory than there is, and {usual} take little",
+        )
+
+
 def check_closing(executor: Executor, seed: int = 0) -> None:
     """Closing doesn't wait for what workers are at. (Those that are this process have to be waited for.)"""
     workers = executor.open(_ORDER)
@@ -188,6 +222,8 @@ EXECUTOR_CHECKS: tuple[Callable[[Executor, int], None], ...] = (
     check_task_errors,
     check_order_refused,
     check_lost_workers,
+    check_lost_tasks,
+    check_memory,
     check_closing,
 )
 """What every executor is held to."""

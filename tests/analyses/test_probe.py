@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -239,3 +240,65 @@ def test_says_what_it_lacks() -> None:
     exact = {t.name: {"F16": 1e-9} for t in TENSORS}
     with pytest.raises(SensitivityError, match="measure Q3_K"):
         Probe().weigh(Model().study(5, losses=exact))
+
+
+@pytest.mark.parametrize("probes", [15, 120])
+def test_what_will_be_asked_is_guessed_and_changes_nothing(probes: int) -> None:
+    """The first guess is sure; of those that follow, most are asked for sooner or later."""
+    alone = Model(noise=0.02)
+    expected = Probe().weigh(alone.study(probes))
+    model = Model(noise=0.02)
+    guessed: list[list[dict[str, str]]] = []
+
+    def expect(asks: Iterable[tuple[Mapping[str, str], int | None]]) -> None:
+        taken = list(islice(asks, 4))
+        assert all(place is None for _, place in taken)
+        if taken:  # else all is asked
+            guessed.append([dict(types) for types, _ in taken])
+
+    assert Probe().weigh(model.study(probes, expect=expect)) == expected
+    assert model.asked == alone.asked
+    assert [guess[0] for guess in guessed] == model.asked
+    later = [types for guess in guessed for types in guess[1:]]
+    assert np.mean([types in model.asked for types in later]) > 0.6
+
+
+def test_a_guess_says_which_part_of_the_text(probes: int = 15) -> None:
+    model = Model()
+    asked: list[tuple[dict[str, str], int]] = []
+    guessed: list[tuple[dict[str, str], int | None]] = []
+
+    def evaluate_part(types: Mapping[str, str], number: int) -> Effect:
+        asked.append((dict(types), number))
+        return model.evaluate(types)
+
+    def expect(asks: Iterable[tuple[Mapping[str, str], int | None]]) -> None:
+        types, number = next(iter(asks))
+        guessed.append((dict(types), number))
+
+    Probe().weigh(model.study(probes, parts=4, evaluate_part=evaluate_part, expect=expect))
+    assert guessed == asked
+    assert len({number for _, number in asked}) > 1
+
+
+@pytest.mark.parametrize(("workers", "turns"), [(1, 60), (2, 33), (4, 17), (8, 11)])
+def test_turns_of_workers_that_make_what_is_guessed(workers: int, turns: int) -> None:
+    """docs/cluster.md has these numbers: in a turn, what is asked is made, and what is guessed that isn't there yet."""
+    model = Model(noise=0.02)
+    guesses: list[Any] = []
+    made: set[Any] = set()
+    taken = 0
+
+    def expect(asks: Iterable[tuple[Mapping[str, str], int | None]]) -> None:
+        guesses[:] = [(tuple(sorted(types.items())), place) for types, place in islice(asks, workers)]
+
+    def evaluate_part(types: Mapping[str, str], number: int) -> Effect:
+        nonlocal taken
+        if (tuple(sorted(types.items())), number) not in made:
+            taken += 1
+            made.update(guesses)
+        return model.evaluate(types)
+
+    Probe().weigh(model.study(15, parts=4, evaluate_part=evaluate_part, expect=expect))
+    assert len(model.asked) == 60
+    assert taken <= turns

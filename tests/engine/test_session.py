@@ -10,8 +10,10 @@ import pytest
 
 from quantrecipe.engine import Engine
 from quantrecipe.engine import session as session_module
+from quantrecipe.engine import worker as worker_module
 from quantrecipe.engine.bindings import last_words
-from quantrecipe.engine.session import Session, ask_engine, death, existing_gguf
+from quantrecipe.engine.libraries import named_engine
+from quantrecipe.engine.session import Session, ask_engine, death, existing_gguf, shards_of
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import Text, make_reference, read_text
 
@@ -226,3 +228,46 @@ def test_the_reason_in_a_log() -> None:
     ]
     assert last_words(log) == "unknown x"
     assert last_words([(2, "all is well")]) == ""
+
+
+def test_all_shards_are_known_by_the_first() -> None:
+    assert shards_of(Path("a/model.gguf")) == (Path("a/model.gguf"),)
+    assert shards_of(Path("a/m-00001-of-00003.gguf")) == tuple(
+        Path(f"a/m-0000{number}-of-00003.gguf") for number in (1, 2, 3)
+    )
+
+
+def test_other_machines_are_told_of_an_engine_that_was_named() -> None:
+    named = Engine(library=Path("there/libllama.so"), source="--engine")
+    assert named_engine(named) is named
+    assert named_engine(Path("there")) == Path("there")
+    assert named_engine(ENGINE) is named_engine(None) is None
+
+
+def test_a_worker_ends_with_whoever_asks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parent is another process from then on."""
+    parents = iter([5, 5, 5, 1])
+    slept: list[float] = []
+
+    def end(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(worker_module.os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(worker_module.os, "_exit", end)
+    monkeypatch.setattr(worker_module.time, "sleep", slept.append)
+    with pytest.raises(SystemExit):
+        worker_module._end_with(5)
+    assert len(slept) == 3
+
+
+def test_a_session_knows_that_its_process_has_ended(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker_that(
+        monkeypatch,
+        "answer(Finished(result=None)); receive(sys.stdin.buffer); answer(Finished(result='facts'))\n"
+        "receive(sys.stdin.buffer); os._exit(3)",
+    )
+    with Session(model, engine=ENGINE) as session:
+        assert not session.died
+        with pytest.raises(EvaluationError, match="crashed"):
+            session.call(print)
+        assert session.died

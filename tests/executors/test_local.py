@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +31,33 @@ def test_options() -> None:
 def test_threads_are_as_many_as_were_asked_for() -> None:
     with Threads({"workers": 5}).open(ORDER) as workers:
         assert workers.width == 5
+
+
+@pytest.mark.parametrize(
+    ("memory", "width", "said"),
+    [
+        (0, 4, ""),
+        (1 << 30, 4, ""),
+        (3 << 30, 2, "2 of 4 workers: each takes about 3 GiB of memory, and 8 GiB are free"),
+        (9 << 30, 1, "1 of 4 workers: each takes about 9 GiB of memory, and 8 GiB are free"),
+    ],
+)
+def test_there_are_no_more_than_memory_has_room_for(
+    memory: int, width: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=8 << 30))
+    told: list[str] = []
+    with Threads({"workers": 4}).open(replace(ORDER, memory=memory)) as workers:
+        assert workers.width == width
+        list(run_tasks(workers, given(("multiply", 1), ("multiply", 2)), told=told.append))
+    assert told == ([said] if said else [])
+
+
+def test_a_function_can_say_that_its_task_is_lost(tmp_path: Path) -> None:
+    do, task = ORDER.open(), Task(number=3, given=("lose once", str(tmp_path / "mark")))
+    lost = do(task)
+    assert (lost.number, lost.error, lost.lost) == (3, None, "what it works with has died")
+    assert do(task).result == "found"
 
 
 def test_a_python_that_isn_t_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from quantrecipe.api import Outcome, Task, Workers
 from quantrecipe.errors import OutputError, PluginError
-from quantrecipe.executors.run_tasks import run_tasks
+from quantrecipe.executors.run_tasks import run_in_order, run_tasks
 
 
 class Told(Workers):
@@ -207,3 +207,47 @@ def test_what_becomes_of_workers_is_told_and_ends_nothing() -> None:
     told: list[str] = []
     assert len(list(run_tasks(workers, tasks(5), told=told.append, clock=lambda: workers.now))) == 5
     assert told == ["no cluster runs here", "node7: spot", "node8: it died"]
+
+
+def test_no_task_is_begun_where_there_is_none_yet() -> None:
+    """Whoever gives them decides on the next when another has ended."""
+    workers, ended = Told(first, width=2), []
+
+    def asked() -> Iterator[Task | None]:
+        yield Task(number=0, given=0)
+        while not ended:
+            yield None
+        yield Task(number=1, given=1)
+
+    for task, _ in run_tasks(workers, asked(), clock=lambda: workers.now):
+        ended.append((task.number, list(workers.begun)))
+    assert ended == [(0, [0]), (1, [0, 1])]
+
+
+def test_results_come_in_the_order_of_the_tasks() -> None:
+    def backwards(workers: Told) -> Outcome:
+        workers.running.rotate(1)  # the one that was begun last ends first
+        return first(workers)
+
+    workers = Told(backwards, width=2)
+    assert [(task.number, result) for task, result in run_in_order(workers, tasks(20))] == [
+        (n, n) for n in range(20)
+    ]
+    assert sorted({*workers.begun}) == list(range(20))
+
+
+def test_what_waits_for_its_turn_is_bounded() -> None:
+    farthest: list[int] = []
+
+    def stuck(workers: Told) -> Outcome | None:
+        """The first task ends when nothing else does any more."""
+        others = [it for it in workers.running if it.number]
+        if not others:
+            farthest.append(max(workers.begun))
+            return first(workers)
+        workers.running.remove(others[0])
+        return Outcome(number=others[0].number, result=others[0].given, seconds=1.0)
+
+    workers = Told(stuck, width=2)
+    assert [task.number for task, _ in run_in_order(workers, tasks(100))] == list(range(100))
+    assert farthest[0] == 7  # four for each worker

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,28 @@ def test_types_with_factors_beside_them_can_t_be_tried(tiny: Model, registry: Re
     found = fit(tiny, request, registry, stock={})
     with pytest.raises(PlanError, match="NVFP4 keeps factors in a tensor of its own"):
         searched(found, World(tiny, registry))
+
+
+def test_what_will_be_tried_is_guessed_and_changes_nothing(
+    fitted: Fitted, tiny: Model, registry: Registry
+) -> None:
+    alone = World(tiny, registry, lambda name: 6.0 if "attn" in name else 1.0)
+    _, expected = searched(fitted, alone)
+    world = World(tiny, registry, lambda name: 6.0 if "attn" in name else 1.0)
+    guesses: list[list[str]] = []
+    places: list[int] = []
+
+    def expect(plans: Iterable[tuple[Plan, str]]) -> None:
+        guesses.append([what for _, what in islice(plans, 3)])
+        places.append(len(world.asked))
+
+    sensitivity = known(fitted.mixer.model, registry)
+    effort = Effort(evaluations=40)
+    found = search(fitted, world, effort, text="search.txt", sensitivity=sensitivity, expect=expect)
+    assert found.search == expected
+    assert world.asked == alone.asked
+    firsts = [guess[0] == world.asked[place] for guess, place in zip(guesses, places, strict=True) if guess]
+    assert all(firsts)
+    assert len(firsts) > len(world.asked) / 2
+    later = [what for guess in guesses for what in guess[1:]]
+    assert sum(what in world.asked for what in later) > len(later) / 2

@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
@@ -22,6 +25,7 @@ from quantrecipe.calibration import CalibrationSettings, Ran, Refill, compute_im
 from quantrecipe.calibration.collect import tokenize
 from quantrecipe.calibration.sums import SumsFile
 from quantrecipe.cli.app import app
+from quantrecipe.cli.imatrix import calibrating
 from quantrecipe.engine import Session
 from quantrecipe.errors import EvaluationError
 from quantrecipe.gguf.header import read_header
@@ -362,3 +366,45 @@ def test_weights_are_swapped_and_restored_to_the_bit(models: Path, monkeypatch: 
     assert np.abs(before - changed).max() > 0.1
     with Session(models / "tiny.gguf") as session, pytest.raises(EvaluationError, match="can't be written"):
         session.call(with_a_weight_of_zeros, "blk.1.ffn_down.weight")
+
+
+def engines() -> set[psutil.Process]:
+    """Processes of llama.cpp that were started from here."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "quantrecipe.engine.worker" in process.cmdline():
+                found.add(process)
+    return found
+
+
+@pytest.mark.parametrize("model", ["tiny", "mixtral"])
+def test_an_executor_s_matrix_is_the_same_file_whatever_dies(
+    models: Path, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is killed while it works, and so is a process of llama.cpp; then no process of either is left."""
+    arguments = (models / f"{model}.gguf", "--text", models / "text.txt", "--context", "128,512")
+    ours(tmp_path / "one.gguf", *arguments, "--threads", "1", "--all-experts")
+    victims = ["worker", "engine"]
+    seen: set[psutil.Process] = set()
+    real = calibrating.CalibrationBar.read
+
+    def read(self: Any, tokens: int) -> None:
+        found = engines()
+        seen.update(found)
+        if victims and found:
+            process = min(found, key=lambda it: it.pid)
+            with suppress(psutil.NoSuchProcess):  # it may have ended, as its worker was killed before
+                (process.parent() if victims[-1] == "worker" else process).kill()
+                victims.pop()
+        real(self, tokens)
+
+    monkeypatch.setattr(calibrating.CalibrationBar, "read", read)
+    ours(
+        tmp_path / "two.gguf",
+        *(*arguments, "--all-experts", "--executor", "processes", "--executor-option", "workers=2"),
+    )
+    assert (tmp_path / "two.gguf").read_bytes() == (tmp_path / "one.gguf").read_bytes()
+    assert victims == []
+    _, left = psutil.wait_procs(list(seen), timeout=20)
+    assert left == []

@@ -22,6 +22,7 @@ from quantrecipe.analyses.probe import Probe
 from quantrecipe.api import ModelAnalysis, Study
 from quantrecipe.engine import EngineFacts, engine_facts, find_engine
 from quantrecipe.evaluate import read_text
+from quantrecipe.executors.local import Processes
 from quantrecipe.measure import Measurement, Passes, measure, open_resident
 from quantrecipe.measure.passes import Part
 from quantrecipe.measure.progress import Silent
@@ -214,3 +215,23 @@ def test_a_plugin_looks_and_swaps(tmp_path: Path) -> None:
     assert not np.array_equal(analysis.sums["blk.2.attn_q.weight"], analysis.sums["blk.2.ffn_up.weight"])
     assert [probe.what.split(" → ")[1] for probe in found.probes] == ["other weights"] * 2
     assert all(probe.kld > 0 for probe in found.probes)
+
+
+def test_an_executor_s_probes_are_the_same(found: Sensitivity, tmp_path: Path) -> None:
+    """Whoever has made which: the journal's lines, and the file that they end in."""
+    passes = Passes(
+        texts=(read_text(ROOT / "tests/data/texts/code.val.txt"),),
+        tokens=4096,
+        executor=Processes({"workers": 2}),
+    )
+    what = Measurement(
+        types=("Q2_K", "Q3_K", "Q4_K"),
+        analysis=Error(),
+        weighing=Probe(),
+        probes=12,
+        passes=passes,
+        work=tmp_path,
+    )
+    model = open_model(ROOT / "examples/tiny-code", registry=REGISTRY)
+    assert measure(model, tmp_path / "s.jsonl", what, registry=REGISTRY) == found
+    assert [path.name for path in tmp_path.iterdir()] == ["s.jsonl"]

@@ -18,7 +18,7 @@ from quantrecipe.engine import Engine, EngineFacts
 from quantrecipe.engine.graph import Weight
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import Positions
-from quantrecipe.measure import open_resident
+from quantrecipe.measure import by_executor, open_resident
 from quantrecipe.memory.machine import Machine
 
 CHUNKS = 32
@@ -78,6 +78,7 @@ class StandIn:
         self.chunks = CHUNKS
         self.hard = np.ones(CHUNKS)  # how hard each chunk is
         self.dies_after: int | None = None  # runs of all chunks
+        self.ended = False  # the process that has the model open
         self.models: list[OpenModel] = []
         self._first: Tensors = {}
         self._types: dict[str, str] = {}
@@ -89,6 +90,8 @@ class StandIn:
         monkeypatch.setattr(open_resident, "Session", self.session)
         monkeypatch.setattr(open_resident, "find_engine", lambda named: named)
         monkeypatch.setattr(open_resident, "engine_facts", self.facts)
+        monkeypatch.setattr(by_executor, "find_engine", lambda named: named)
+        monkeypatch.setattr(by_executor, "engine_facts", self.facts)
         machine = Machine(gpus=(), ram_total=2 * ram_free, ram_free=ram_free)
         monkeypatch.setattr(open_resident, "detect_machine", lambda: machine)
 
@@ -100,7 +103,8 @@ class StandIn:
         assert writable
         self.files.append(path)
         self.models.append(OpenModel(path, self.unused))
-        return Session(self.models[-1], self.unwritable)
+        self.ended = False
+        return Session(self.models[-1], self.unwritable, lambda: self.ended)
 
     def make_reference(self, model: Path | Session, texts: Any, out: Path, **settings: Any) -> Any:
         path = model.model.path if isinstance(model, Session) else Path(model)
@@ -144,9 +148,13 @@ class StandIn:
 class Session:
     """Runs functions here."""
 
-    def __init__(self, model: OpenModel, unwritable: str) -> None:
+    def __init__(self, model: OpenModel, unwritable: str, ended: Callable[[], bool]) -> None:
         self.model = model
-        self._unwritable = unwritable
+        self._unwritable, self._ended = unwritable, ended
+
+    @property
+    def died(self) -> bool:
+        return self._ended()
 
     def __enter__(self) -> Self:
         return self

@@ -112,8 +112,8 @@ def node(cluster: TestCluster) -> Iterator[Callable[..., Any]]:
     """Adds a node to the cluster; it goes when the test ends."""
     added: list[Any] = []
 
-    def add(name: str, paths: str = "spare", **environment: str) -> Any:
-        added.append(cluster.add(name, paths, **environment))
+    def add(name: str, paths: str = "spare", cpus: int = 1, **environment: str) -> Any:
+        added.append(cluster.add(name, paths, cpus, **environment))
         return added[-1]
 
     yield add

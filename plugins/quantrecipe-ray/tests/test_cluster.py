@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -310,3 +311,13 @@ def test_what_is_stopped_ends_all_workers_and_leaves_nothing(
     assert not any(it in said[1] for it in ("Traceback", "***", "ray")), said[1]
     worker.wait(timeout=20)
     assert sorted(it.name for it in tmp_path.iterdir()) == ["mark", "recipe.yaml"]
+
+
+def test_a_node_has_no_more_workers_than_memory_for_them(cluster: Any, node: Callable[..., Any]) -> None:
+    node("wide", cpus=3)
+    cluster.wait()
+    told: list[str] = []
+    with RayExecutor({"threads": 1}).open(replace(ORDER, memory=1 << 60)) as workers:
+        assert run([("multiply", 2)], workers, told) == [6]
+        assert workers.width == 4
+    assert [it for it in told if "memory for 1 of 3 workers" in it]

@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from quantrecipe.calibration.collect import FEWEST_TOKENS, Group, NotFiniteError, Ran, Stop, not_finite
+from quantrecipe.calibration.collect import Group, Ran
+from quantrecipe.calibration.collector import FEWEST_TOKENS, NotFiniteError, Stop, not_finite
 from quantrecipe.calibration.gram.folder import GramEntry, write_array
 from quantrecipe.engine.graph import Product
 from quantrecipe.engine.language_model import LanguageModel
@@ -151,7 +152,8 @@ def collect_grams(model: LanguageModel, work: Pass, *, tell: Tell) -> None:
             try:
                 model.run(group.chunks, collector)
             except NotFiniteError as error:
-                raise not_finite(model, work.groups, number, error.weight) from None
+                before = sum(len(it.chunks) for it in work.groups[:number])
+                raise not_finite(model, group.chunks, before, error.weight) from None
             tokens += group.chunks.size
             tell(Ran(groups=number + 1, tokens=tokens))
         for sums in collector.sums.values():

@@ -21,6 +21,7 @@ from quantrecipe.cli.fit.wishes import (
 )
 from quantrecipe.cli.measuring import DEFAULT_PROBES, DEFAULT_TOKENS
 from quantrecipe.cli.options.amounts import Percent, count_option
+from quantrecipe.cli.options.executors import check_executor, executor_options, found_executor
 from quantrecipe.cli.options.limits import budget_options, limits_text
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import (
@@ -129,6 +130,7 @@ _TRIAL_TOKENS = 32768
     help="Held-out text: at the end the result and the best preset are made, run over it and compared. Repeatable.",
 )
 @engine_option
+@executor_options
 @folder_option("--work-dir", help="Where temporary models go. [default: the current folder]")
 @click.option(
     "--types",
@@ -179,6 +181,8 @@ def command(
     prior: bool,
     held_out: tuple[str, ...],
     engine: Path | None,
+    executor: str | None,
+    executor_options: tuple[tuple[str, str], ...],
     work_dir: Path | None,
     types: str | None,
     floors: tuple[str, ...],
@@ -200,6 +204,9 @@ def command(
     Without --text, what matters is taken as usual, and nothing is promised. The recipe names roles and layers, each
     with its reason, and plans to the types that were chosen. Where it isn't sure to lose less than a preset of
     llama.cpp, the recipe is that preset.
+
+    With --executor several processes or machines probe and try mixes, each with the model in its memory; --threads is
+    for what this process does. The recipe is the same.
     """
     from quantrecipe.cli.output_files import check_folder, check_output
     from quantrecipe.cli.progress import MeasureBar
@@ -227,6 +234,9 @@ def command(
         raise click.UsageError("--sensitivity and --prior exclude each other.")
     if minutes is not None and not texts:
         raise click.UsageError("--minutes goes with --text.")
+    check_executor(executor, executor_options)
+    if executor is not None and not texts:
+        raise click.UsageError("--executor goes with --text: it probes, and tries mixes.")
     if prior and texts:
         raise click.UsageError("--prior and --text exclude each other.")
     if output is not None and not force and output.exists():
@@ -288,7 +298,13 @@ def command(
             require_length(some, option)
     passes = None
     if calibration and opened.has_weights:
-        passes = Passes(texts=tuple(calibration), tokens=DEFAULT_TOKENS, threads=threads, engine=found)
+        passes = Passes(
+            texts=tuple(calibration),
+            tokens=DEFAULT_TOKENS,
+            threads=threads,
+            engine=found,
+            executor=found_executor(registry, executor, executor_options),
+        )
     if sensitivity is not None or prior:
         known = sensitivity_in(sensitivity)
     else:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Unpack
 
 import quantrecipe
+from quantrecipe.api import Executor
 from quantrecipe.calibration import (
     Another,
     CalibrationSettings,
@@ -23,6 +24,7 @@ from quantrecipe.calibration import (
     Saved,
     UncoveredExperts,
     Unusable,
+    WorkerNote,
     compute_importance,
     hash_of_files,
     provenance_of,
@@ -90,7 +92,7 @@ class Calibrating:
         self._out, self._settings = out, settings
         self._fingerprint = str(fingerprint(model))
         self._template = ""
-        self._hash = ""
+        self._hash = self._each = ""
         self._parts: dict[str, Path] = {}
         self._inputs: list[tuple[Path, str]] = []
 
@@ -177,8 +179,18 @@ class Calibrating:
                 print_note(self._ctx.err, Problem(what=what, remedy="the same command goes on from there"))
             raise
 
-    def compute(self, path: Path, domains: Sequence[Domain], **running: Unpack[RunOptions]) -> Computed:
-        """Compute it, and say how far it is. The model's files are hashed meanwhile."""
+    def compute(
+        self,
+        path: Path,
+        domains: Sequence[Domain],
+        executor: Executor | None = None,
+        **running: Unpack[RunOptions],
+    ) -> Computed:
+        """Compute it, and say how far it is. The model's files are hashed meanwhile.
+
+        executor: whose workers run the model; None for this machine alone
+        """
+        self._each = " for each worker" if executor is not None else ""
         rendered = self._rendered(domains)
         with ExitStack() as stack:
             pool, stopped = stack.enter_context(ThreadPoolExecutor(1)), threading.Event()
@@ -198,6 +210,8 @@ class Calibrating:
                     "version": quantrecipe.__version__,
                 },
                 hear=_Hearing(self, bar).hear,
+                executor=executor,
+                memory=0 if executor is None else self._footprint().ram.total,
                 **running,
             )
             bar.say("hashing the model")
@@ -243,7 +257,7 @@ class Calibrating:
 
     def prepared(self, prepared: Prepared) -> None:
         """Say what the run will take, and warn of what is wrong with it, before it begins."""
-        self._tell(f"{_amounts(prepared)}; {_memory(self._footprint(prepared))}")
+        self._tell(f"{_amounts(prepared)}; {_memory(self._footprint())}{self._each}")
         if prepared.all_tokens < _FEWEST_TOKENS:
             what = f"{prepared.all_tokens:,} tokens are few: chance decides much in fewer than {_FEWEST_TOKENS:,}"
             print_warning(self._ctx.err, what, "give more text")
@@ -278,6 +292,10 @@ class Calibrating:
         print_warning(
             self._ctx.err, what, "look at the disk; to keep it, stop now, and name another file with -o"
         )
+
+    def worker_note(self, what: str) -> None:
+        """Say what has become of an executor's workers."""
+        print_note(self._ctx.err, Problem(what=printable(what)))
 
     def resumed(self, tokens: int) -> None:
         """Say that the run goes on from one before it."""
@@ -357,7 +375,7 @@ class Calibrating:
         """The model, once its files are hashed, and the template."""
         return Provenance(fingerprint=self._fingerprint, model=self._hash, template=self._template)
 
-    def _footprint(self, prepared: Prepared) -> Footprint:
+    def _footprint(self) -> Footprint:
         machine = detect_machine()
         gpu = max((it.free for it in machine.gpus), default=0)
         runs = Runs(self._model, Room(gpu=gpu, ram=machine.ram_free, unified=machine.unified))
@@ -384,7 +402,7 @@ class _Hearing:
         self._all = 0
         self._told = False
 
-    def hear(self, what: Prepared | Another | Unusable | Ran | Change | Saved | Refill) -> None:
+    def hear(self, what: Prepared | Another | Unusable | Ran | Change | Saved | Refill | WorkerNote) -> None:
         match what:
             case Prepared(all_tokens=tokens):
                 self._run.prepared(what)
@@ -399,6 +417,8 @@ class _Hearing:
                 self._run.another(what)
             case Unusable():
                 self._run.unusable(what)
+            case WorkerNote(what=text):
+                self._run.worker_note(text)
             case Change(share=share):
                 self._bar.changed(share)
             case Saved(resumed=True, tokens=tokens):

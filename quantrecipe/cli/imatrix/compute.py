@@ -17,6 +17,7 @@ from quantrecipe.cli.imatrix.output import (
     write_encoded,
 )
 from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.executors import check_executor, executor_options, found_executor
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import arch_option, engine_option, json_option
 from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, split_option, text_option
@@ -60,6 +61,7 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     "quantrecipe imatrix compute model.gguf --text talk.jsonl --context 512,4096 --until 1%",
     "quantrecipe imatrix compute model.gguf --text talk.jsonl --gram grams",
     "quantrecipe imatrix compute moe.gguf --text talk.jsonl --min-expert-tokens 200 --all-experts",
+    "quantrecipe imatrix compute /shared/model.gguf --text talk.jsonl --executor ray",
 )
 @click.argument("model", type=FILE)
 @text_option(help=f"What the model reads; may be given more than once. {TEXT_GRAMMAR}")
@@ -119,6 +121,7 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
 @count_option("--threads", help="Threads of llama.cpp. [default: all cores]")
 @count_option("--gpu-layers", help="Layers that the GPU takes, if llama.cpp has one. [default: all]", least=0)
 @engine_option
+@executor_options
 @layout_option
 @folder_option("--work-dir", help="Where a folder's temporary BF16 file goes. [default: beside OUT]")
 @click.option("--keep", is_flag=True, help="Keep that file.")
@@ -149,6 +152,8 @@ def command(
     threads: int | None,
     gpu_layers: int | None,
     engine: Path | None,
+    executor: str | None,
+    executor_options: tuple[tuple[str, str], ...],
     layout: str | None,
     work_dir: Path | None,
     keep: bool,
@@ -164,6 +169,9 @@ def command(
 
     With --gram the texts are read again for the Gram matrices, which rounding with error feedback needs: their
     diagonals are what the importance matrix has. An OUT that exists stays as it is then, unless --force is given.
+
+    With --executor several processes or machines have the model open, each as a whole, and share the text. The matrix
+    is the same.
     """
     from quantrecipe.calibration import CalibrationSettings
     from quantrecipe.cli.imatrix.calibrating import Calibrating
@@ -175,6 +183,11 @@ def command(
 
     if not texts:
         raise click.UsageError("Say with --text what the model is to read.")
+    check_executor(executor, executor_options, threads)
+    if executor is not None and gram is not None:
+        raise click.UsageError(
+            "--executor and --gram exclude each other: compute the matrix first, and then give --gram alone."
+        )
     out = output or Path(f"{model_stem(model)}.imatrix.gguf")
     stays = gram is not None and out.exists() and not force
     if gram is not None:
@@ -185,6 +198,7 @@ def command(
     found = require_engine(engine)
     domains, unseen = read_domains(texts, raw=raw), read_domains(held_out, raw=raw)
     registry = ctx.load_registry()
+    workers = found_executor(registry, executor, executor_options)
     opened = open_model(model, arch=arch, registry=registry)
     opened.require_weights("give the model itself")
     settings = CalibrationSettings(
@@ -211,7 +225,7 @@ def command(
                 what = f"{out} exists, and stays as it is"
                 print_note(ctx.err, Problem(what=what, remedy="--force replaces it"))
             else:
-                computed = run.compute(path, domains, **running)
+                computed = run.compute(path, domains, workers, **running)
                 encoded = write_encoded(out, computed.measurement, layout, force)
                 computed.done()
                 say_matrix(ctx, out, computed.measurement, encoded, quiet=as_json)

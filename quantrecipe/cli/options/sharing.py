@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantrecipe.cli.options.executors import executor_options, found_executor
 from quantrecipe.cli.options.paths import folder_option
 from quantrecipe.cli.options.shared import together
 
@@ -40,22 +40,6 @@ class _PartNumber(click.ParamType["tuple[int, int]"]):
         return number, count
 
 
-class _Pair(click.ParamType["tuple[str, str]"]):
-    """NAME=VALUE."""
-
-    name = "option"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        name, sign, text = str(value).partition("=")
-        if not sign or not name:
-            self.fail(f"{value!r} is no option, such as workers=4", param, ctx)
-        return name, text
-
-
 sharing_options = together(
     click.option(
         "--part",
@@ -80,20 +64,7 @@ sharing_options = together(
         help="Where --part and --executor keep what is made until the file is written. [default: "
         "OUTPUT.quantrecipe-pieces; with --executor none]",
     ),
-    click.option(
-        "--executor",
-        metavar="NAME",
-        help="Have the work done by other processes or machines: processes, or what a plugin brings "
-        "(`quantrecipe plugins`).",
-    ),
-    click.option(
-        "--executor-option",
-        "executor_options",
-        type=_Pair(),
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="Set an option of the executor; may be given several times.",
-    ),
+    executor_options,
 )
 """Adds the options of Sharing."""
 
@@ -131,8 +102,6 @@ class Sharing:
             raise click.UsageError("--no-make is for --assemble.")
         if self.pieces is not None and not ways:
             raise click.UsageError("--pieces is for --part, --assemble and --executor.")
-        if self.executor_options and self.executor is None:
-            raise click.UsageError("--executor-option is for --executor.")
         for name, given in others.items():
             spelling = "--" + name.replace("_", "-")
             if ways and given:
@@ -140,40 +109,4 @@ class Sharing:
 
     def found_executor(self, registry: Registry) -> Executor | None:
         """The executor with its options; None where none is named. PluginError where there is no such."""
-        if self.executor is None:
-            return None
-        executor = registry.executor(self.executor)
-        return executor.with_options(_values(executor.name, executor.option_schema, self.executor_options))
-
-
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "string": (str,),
-}
-
-
-def _values(
-    name: str, schema: Mapping[str, Mapping[str, Any]], given: Sequence[tuple[str, str]]
-) -> dict[str, Any]:
-    """What was given, as the executor's schema has it. UsageError where it doesn't fit."""
-    found: dict[str, Any] = {}
-    for option, text in given:
-        said = schema.get(option, {})
-        kind = said.get("type", "string")
-        value: Any = text
-        if kind != "string":
-            try:
-                value = json.loads(text)
-            except ValueError:
-                value = text
-        wrong = not isinstance(value, _TYPES.get(kind, (object,)))
-        wrong = wrong or (isinstance(value, bool) and kind != "boolean")
-        if wrong or ("minimum" in said and value < said["minimum"]):
-            least = f" of at least {said['minimum']}" if "minimum" in said else ""
-            raise click.UsageError(
-                f"--executor-option {option}={text}: {name} takes a value of type {kind}{least}."
-            )
-        found[option] = value
-    return found
+        return found_executor(registry, self.executor, self.executor_options)

@@ -12,6 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.measuring import DEFAULT_PROBES, DEFAULT_TOKENS, measured
 from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.executors import check_executor, executor_options, found_executor
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import another_model_option, arch_option, engine_option, threads_option
 from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, text_option, texts_of
@@ -21,7 +22,7 @@ from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import SensitivityError
 
 if TYPE_CHECKING:
-    from quantrecipe.api import ModelAnalysis, TensorAnalysis
+    from quantrecipe.api import Executor, ModelAnalysis, TensorAnalysis
     from quantrecipe.engine import Engine
     from quantrecipe.measure import Passes
     from quantrecipe.registry import Registry
@@ -36,6 +37,7 @@ __all__ = ["command"]
     "quantrecipe sensitivity model-BF16.gguf --imatrix imatrix.gguf --text prose.txt --probes 30",
     "quantrecipe sensitivity model-BF16.gguf --types 'Q?_K,IQ4_XS' --report report.html",
     "quantrecipe sensitivity model-BF16.gguf --table kld_results.csv",
+    "quantrecipe sensitivity /shared/model-BF16.gguf --text prose.txt --executor ray",
 )
 @click.argument("model", type=FILE)
 @file_option(
@@ -83,6 +85,7 @@ __all__ = ["command"]
 )
 @count_option("--gpu-layers", help="Layers on the GPU. [default: all, if there is one]", least=0)
 @engine_option
+@executor_options
 @count_option("--sample", help="Weights to measure of each tensor. [default: 1048576]")
 @click.option("--all-rows", is_flag=True, help="Measure every row, in every type.")
 @click.option(
@@ -121,6 +124,8 @@ def command(
     resident: str | None,
     gpu_layers: int | None,
     engine: Path | None,
+    executor: str | None,
+    executor_options: tuple[tuple[str, str], ...],
     sample: int | None,
     all_rows: bool,
     every_type: bool,
@@ -139,6 +144,9 @@ def command(
     losses matter is found by running the model over parts of a text with some tensors rounded (--text), from
     results of others (--table), or, with neither, by what is usual for the tensor's role and depth. What was
     measured before is not measured again, and a run that was stopped goes on where it was.
+
+    With --executor several processes or machines probe, each with the model in its memory; --threads is for losses,
+    which are measured in this process. The numbers are the same.
     """
     from quantrecipe.cli.output_files import check_folder
     from quantrecipe.cli.pictures.figure import drawn
@@ -151,7 +159,11 @@ def command(
 
     if all_rows and sample is not None:
         raise click.UsageError("--sample and --all-rows exclude each other.")
+    check_executor(executor, executor_options)
+    if executor is not None and not texts:
+        raise click.UsageError("--executor is for probes, which need a text: give one with --text.")
     registry = ctx.load_registry()
+    workers = found_executor(registry, executor, executor_options)
     losses, weighing = _analyses(registry, analyses, imatrix=imatrix, texts=texts, table=table)
     if report is not None:
         check_report(report, force=force)
@@ -172,7 +184,13 @@ def command(
         probes=probes,
         predict=not every_type,
         passes=_passes(
-            texts_of(ctx, domains, lambda: opened), tokens, threads, gpu_layers, found_engine, resident
+            texts_of(ctx, domains, lambda: opened),
+            tokens,
+            threads,
+            gpu_layers,
+            found_engine,
+            resident,
+            workers,
         ),
         work=work_dir or out.parent,
         threads=threads,
@@ -240,6 +258,7 @@ def _passes(
     gpu_layers: int | None,
     engine: Engine | None,
     resident: str | None,
+    executor: Executor | None,
 ) -> Passes | None:
     from quantrecipe.measure import Passes
 
@@ -252,4 +271,5 @@ def _passes(
         gpu_layers=gpu_layers,
         engine=engine,
         resident=resident,
+        executor=executor,
     )

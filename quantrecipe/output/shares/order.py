@@ -1,33 +1,28 @@
 """What a worker of an executor is opened from, and what it does: order_of, here; open_worker, wherever the worker is.
 
 The plan itself travels, and isn't made again: a recipe may leave types to a budget, and its parents lie in files that a
-worker's machine doesn't have. A plan is made of values that can be pickled. Only formats and encoders aren't taken
-along, but looked up by name where the worker is: they are programs, with kernels for that machine.
+worker's machine doesn't have. `travelling` says what of a plan is taken along.
 
 The model, the matrix and the statistics are read there under the same paths, and have to be the same files.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-import platform
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantrecipe import __version__
-from quantrecipe.api import Encoder, Order, QuantFormat
+from quantrecipe.api import Order
 from quantrecipe.errors import ModelError
 from quantrecipe.output.progress import Silent
-from quantrecipe.output.run_key import file_key
 from quantrecipe.output.shares.make import MadeUnit, Maker, assignments_by_matrix, places
 from quantrecipe.output.shares.piece import NewPiece
+from quantrecipe.output.shares.same_there import keys_of, packages_of, require_same
+from quantrecipe.output.shares.travelling import dumped, loaded
 from quantrecipe.output.shares.units import WorkUnit
 from quantrecipe.output.store.store import open_store
 from quantrecipe.output.transform import Handling
@@ -62,19 +57,16 @@ def order_of(
         )
     given = {
         "plan": _dumped(plan),
-        "files": [(path.resolve(), file_key(path, copies=True)) for path in _files(plan)],
+        "files": keys_of(_files(plan)),
         "plugins": registry.plugins_on,
         "nan": nan,
         "store": None if store is None else store.resolve(),
         "pieces": None if pieces is None else (pieces[0].resolve(), pieces[1]),
     }
-    packages = {("quantrecipe", __version__)}
     names = {a.type for a in plan.assignments} | {a.tensor.dtype for a in plan.assignments}
     encoders = {a.encoder.name for a in plan.assignments if a.encoder is not None}
-    for plugin in registry.plugins[1:]:  # the first is quantrecipe itself
-        if names & set(plugin.formats) or encoders & set(plugin.encoders):
-            packages.add((plugin.distribution, plugin.version))
-    return Order(function=f"{__name__}:open_worker", given=given, packages=tuple(sorted(packages)))
+    packages = packages_of(registry, names, encoders)
+    return Order(function=f"{__name__}:open_worker", given=given, packages=packages)
 
 
 def open_worker(given: Any, threads: int) -> Callable[[WorkUnit], tuple[MadeUnit, NDArray[np.uint8] | None]]:
@@ -82,15 +74,9 @@ def open_worker(given: Any, threads: int) -> Callable[[WorkUnit], tuple[MadeUnit
 
     ModelError where the model's files aren't the same there, PluginError where a format is missing.
     """
-    for path, key in given["files"]:
-        if file_key(path, copies=True) != key:
-            raise ModelError(
-                f"isn't the same file on {platform.node()} as where the plan was made",
-                "have all machines see the same files under the same paths",
-                file=path,
-            )
+    require_same(given["files"])
     registry = load_registry(plugins=given["plugins"])
-    plan: Plan = _Loading(io.BytesIO(given["plan"]), registry).load()
+    plan: Plan = loaded(given["plan"], registry)
     compile_kernels(plan.assignments, registry, Silent().compiling)
     store = None if given["store"] is None else open_store(given["store"], create=True)
     maker = Maker(plan, registry, threads=threads, nan=given["nan"], progress=Silent(), store=store)
@@ -138,37 +124,4 @@ def _dumped(plan: Plan) -> bytes:
         coverage=None,
         spending=None,
     )
-    buffer = io.BytesIO()
-    _Dumping(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(bare)
-    return buffer.getvalue()
-
-
-class _Dumping(pickle.Pickler):
-    def persistent_id(self, thing: Any) -> Any:
-        """Formats and encoders by name and options."""
-        if isinstance(thing, QuantFormat):
-            return "format", thing.spec.name, dict(thing.options)
-        if isinstance(thing, Encoder):
-            return "encoder", thing.name, dict(thing.options)
-        return None
-
-    def reducer_override(self, thing: Any) -> Any:
-        """Views of dicts, which pickle leaves out."""
-        if isinstance(thing, MappingProxyType):
-            return _view, (dict(thing),)
-        return NotImplemented
-
-
-def _view(content: dict[Any, Any]) -> MappingProxyType[Any, Any]:
-    return MappingProxyType(content)
-
-
-class _Loading(pickle.Unpickler):
-    def __init__(self, buffer: io.BytesIO, registry: Registry) -> None:
-        super().__init__(buffer)
-        self._registry = registry
-
-    def persistent_load(self, said: Any) -> Any:
-        kind, name, options = said
-        found = self._registry.format(name) if kind == "format" else self._registry.encoder(name)
-        return found.with_options(options) if options else found
+    return dumped(bare)

@@ -136,6 +136,8 @@ def test_a_target_and_floors(capsys: Output) -> None:
             "--perplexity and --kld exclude each other",
         ),
         (["--bpw", "4", "--minutes", "3"], "--minutes goes with --text"),
+        (["--bpw", "4", "--executor", "processes"], "--executor goes with --text"),
+        (["--bpw", "4", "--executor-option", "workers=2"], "--executor-option is for --executor"),
         (["--bpw", "4", "--evaluations", "-1"], "-1 is not in the range"),
         (["--bpw", "4", "--floor", "attn_v"], "is no PATTERN=TYPE"),
         (["--bpw", "4", "--target", "vllm"], "there is no engine 'vllm'"),

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from support.fake_graph import FakeModel, FakeSession, tensors
+from support.fake_workers import install
 from support.models import llama_metadata, write_gguf
 
 from quantrecipe.calibration import CalibrationSettings
@@ -400,3 +401,38 @@ def test_a_matrix_that_is_there_is_kept(here: Path) -> None:
     assert FakeSession.models == []
     assert run("--text", "long.txt", "-o", "m.gguf", "--force").exit_code == 0
     assert read_importance(here / "m.gguf").entries
+
+
+class TestByAnExecutor:
+    @pytest.fixture(autouse=True)
+    def workers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        install(monkeypatch, tmp_path / "startup")
+
+    def test_the_matrix_is_the_same_file(self, here: Path) -> None:
+        text = ("--text", "code=long.txt", "--context", "512,1024")
+        assert run(*text, "-o", "one.gguf").exit_code == 0
+        result = run(*text, "-o", "two.gguf", "--executor", "threads", "--executor-option", "workers=3")
+        assert result.exit_code == 0, result.output
+        assert re.search(r"takes about [0-9.]+ \w+ of memory for each worker", said(result))
+        assert (here / "two.gguf").read_bytes() == (here / "one.gguf").read_bytes()
+        assert not list(here.glob("*.sums*"))
+
+    def test_what_becomes_of_workers_is_noted(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FAKE_LOSES", str(here / "lost"))
+        result = run("--text", "long.txt", "--executor", "threads", "--executor-option", "workers=1")
+        assert result.exit_code == 0, result.output
+        assert re.search(r"note: .*llama\.cpp was killed while it ran it", said(result))
+
+    @pytest.mark.parametrize(
+        ("arguments", "why"),
+        [
+            ("--executor-option workers=2", "--executor-option is for --executor"),
+            ("--executor threads --threads 2", "--threads is for this process"),
+            ("--executor threads --gram grams", "--executor and --gram exclude each other"),
+            ("--executor nobody", "no such executor 'nobody'"),
+        ],
+    )
+    def test_what_can_t_be_is_told_at_once(self, arguments: str, why: str) -> None:
+        result = run("--text", "long.txt", *arguments.split())
+        assert result.exit_code != 0
+        assert why in said(result)

@@ -116,6 +116,9 @@ WRONG = {
     "two ways": (["--sample", "9", "--all-rows"], 2, "exclude each other"),
     "two weighings": (["--text", "a", "--table", "b"], 2, "both weigh"),
     "two of one kind": (["--analysis", "error", "--analysis", "imatrix"], 2, "in one way"),
+    "an executor without probes": (["--executor", "processes"], 2, "give one with --text"),
+    "options of no executor": (["--executor-option", "workers=2"], 2, "is for --executor"),
+    "no such executor": (["--executor", "nobody", "--text", "a"], 1, "no such executor 'nobody'"),
     "no folder": (["-o", "nowhere/o.jsonl"], 1, "can't write nowhere/o.jsonl.journal"),
 }
 

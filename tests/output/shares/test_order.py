@@ -19,6 +19,7 @@ from quantrecipe.output.shares.folder import open_pieces
 from quantrecipe.output.shares.make import assignments_by_matrix, places
 from quantrecipe.output.shares.order import order_of
 from quantrecipe.output.shares.piece import read_piece
+from quantrecipe.output.shares.travelling import loaded
 from quantrecipe.output.shares.units import WorkUnit, cut
 from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import Registry, load_registry
@@ -79,7 +80,7 @@ def test_a_file_that_is_another_there_is_named(tmp_path: Path, registry: Registr
     data[-1] ^= 1
     plan.importance.path.write_bytes(data)
     with pytest.raises(
-        ModelError, match=r"imatrix.gguf: isn't the same file on .* as where the plan was made"
+        ModelError, match=r"imatrix.gguf: isn't the same file on .* as where the command runs"
     ):
         order.open()
     plan.importance.path.unlink()
@@ -118,9 +119,7 @@ def test_options_go_along(tmp_path: Path, registry: Registry) -> None:
     query = next(a for a in plan.assignments if a.tensor.name == "blk.0.attn_q.weight")
     assert query.encoder is not None
     assert query.encoder.options["damping"] == 0.01
-    import io
-
-    found = module._Loading(io.BytesIO(module._dumped(plan)), registry).load()
+    found = loaded(module._dumped(plan), registry)
     again = next(a for a in found.assignments if a.tensor.name == "blk.0.attn_q.weight")
     assert (again.encoder.name, dict(again.encoder.options)) == ("feedback", dict(query.encoder.options))
     assert again.format is query.format

@@ -26,12 +26,14 @@ _ANSWER_SECONDS = 10.0
 class Node:
     """A machine of the cluster. One that goes away and comes back has another id.
 
-    name: for people: as `ray start --node-name` has it, and the host
+    name:   for people: as `ray start --node-name` has it, and the host
+    memory: bytes that Ray gives to work there; 0 where it doesn't say
     """
 
     id: str
     name: str
     cpus: int
+    memory: int = 0
 
 
 class Cluster:
@@ -49,7 +51,8 @@ class Cluster:
             if cpus:
                 name, host = it.get("NodeName") or "", it["NodeManagerHostname"]
                 both = f"{name} ({host})" if name and name != host else host
-                yield Node(id=it["NodeID"], name=both, cpus=cpus)
+                memory = int(it["Resources"].get("memory", 0))
+                yield Node(id=it["NodeID"], name=both, cpus=cpus, memory=memory)
 
     def ask_for(self, workers: int, threads: int) -> None:
         """Have the cluster's autoscaler, if it has one, make room for so many workers of so many threads."""

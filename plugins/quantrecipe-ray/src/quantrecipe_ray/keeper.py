@@ -73,6 +73,7 @@ class Keeper:
         self._places = Places(order, threads=threads, most=most)
         self._nodes: tuple[Node, ...] = ()
         self._moved: Counter[int] = Counter()
+        self._crowded: set[str] = set()
         self._refused: list[tuple[Place, Exception]] = []
         self._last, self._vacant = "", False
         self._begun = self._had_workers = self._looked = self._refused_at = time.monotonic()
@@ -146,6 +147,11 @@ class Keeper:
             if place.doubt is not None and self._looked - place.doubted > _DOUBT_SECONDS:
                 self._died(place, place.doubt)
         self._places.add(self._nodes, first=first)
+        for node in self._nodes:
+            by_cpus, room = self._places.by_cpus(node), self._places.room(node)
+            if room < by_cpus and node.id not in self._crowded:
+                self._crowded.add(node.id)
+                self._tell(node.name, f"has memory for {room} of {by_cpus} workers")
         self._count()
         if self._patient and self._looked - self._begun > _PATIENCE_SECONDS:
             self._patient = False

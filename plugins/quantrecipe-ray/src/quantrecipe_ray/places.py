@@ -80,6 +80,7 @@ class Places:
         register_pickle_by_value(worker)  # type: ignore[no-untyped-call]  # a node may lack this package
         self._actor: Any = ray.remote(worker.Worker)
         self._order = ray.put(pickle.dumps(order))
+        self._memory = order.memory
         self._threads, self._most = threads, most
         self._by_node: dict[str, list[Place]] = {}
 
@@ -100,7 +101,7 @@ class Places:
         """Have workers on these nodes, as far as there is room: one on each, then a second one on each, …"""
         nodes = [node for node in nodes if node.cpus >= max(1, self._threads)]
         for number in count():
-            nodes = [node for node in nodes if number < (node.cpus // self._threads if self._threads else 1)]
+            nodes = [node for node in nodes if number < self.room(node)]
             if not nodes:
                 return
             for node in nodes:
@@ -111,6 +112,16 @@ class Places:
                     return
                 places.append(Place(node=node, threads=self._threads or node.cpus, first=first))
                 self.fill(places[-1])
+
+    def by_cpus(self, node: Node) -> int:
+        """How many workers a node has CPUs for."""
+        return node.cpus // self._threads if self._threads else 1
+
+    def room(self, node: Node) -> int:
+        """How many of them there are: no more than it has memory for, but always one."""
+        if not self._memory or not node.memory:
+            return self.by_cpus(node)
+        return min(self.by_cpus(node), max(1, node.memory // self._memory))
 
     def fill(self, place: Place) -> None:
         """Have a new worker there, which opens the order as soon as its CPUs are free."""

@@ -17,9 +17,10 @@ from support.hub_server import COMMIT, REPO, Asked, HubServer
 
 from quantrecipe.cli.app import app
 from quantrecipe.errors import ModelError
-from quantrecipe.model.hub import blocks, fetching, mirror, mirrored
-from quantrecipe.model.hub.blocks import Blocks
+from quantrecipe.model.hub import fetching, mirror, mirrored
 from quantrecipe.model.open_model import open_model
+from quantrecipe.model.remote import blocks
+from quantrecipe.model.remote.blocks import Blocks
 from quantrecipe.output.apply import Result, apply_plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe

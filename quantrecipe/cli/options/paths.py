@@ -10,14 +10,16 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from quantrecipe.remote_files import is_elsewhere
+
 __all__ = ["FILE", "FILE_OR_RECIPE", "MODEL", "RECIPE", "file_option", "folder_option"]
 
 
 class _File(click.Path):
-    """A path, or hf://OWNER/NAME, which becomes the path of what stands for it here."""
+    """A path, or an address (hf://OWNER/NAME, s3://…), which becomes the path of what stands for it here."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, str) and value.startswith("hf://"):
+        if isinstance(value, str) and is_elsewhere(value):
             from quantrecipe.model.open_model import located
 
             return located(value)
@@ -56,7 +58,7 @@ class _Recipe(click.ParamType["str"]):
 
 
 class _Model(_File):
-    """The path of a model, shapes/NAME, or hf://OWNER/NAME; the shell completes the first two."""
+    """The path of a model, shapes/NAME, or an address (hf://, s3://); the shell completes the first two."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

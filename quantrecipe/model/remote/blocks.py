@@ -129,14 +129,15 @@ class Blocks:
             for path in [path for path in (self._folder / file).iterdir() if _is_block(path)]:
                 path.unlink(missing_ok=True)
 
-    def keep_only(self, files: Iterable[str]) -> None:
-        """Throw all away of other files: of what was there under these names before it was replaced."""
-        wanted = set(files)
+    def replace(self, files: Iterable[str]) -> None:
+        """Throw away what was in the places of these files before them: ADDRESS-OTHER, where a file is ADDRESS-NOW."""
+        now = {name.partition("-")[0]: name for name in files}
         with suppress(OSError):
-            for folder in [it for it in self._folder.iterdir() if it.name not in wanted]:
-                self.drop(folder.name)
-                self.head(folder.name).unlink(missing_ok=True)
-                folder.rmdir()
+            for folder in [*self._folder.iterdir()]:
+                if now.get(folder.name.partition("-")[0], folder.name) != folder.name:
+                    self.drop(folder.name)
+                    self.head(folder.name).unlink(missing_ok=True)
+                    folder.rmdir()
 
     def _work(self) -> None:
         while True:

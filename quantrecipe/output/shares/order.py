@@ -134,11 +134,7 @@ def _files(plan: Plan) -> tuple[list[Path], list[tuple[Path, Place]]]:
         if place is not None:
             elsewhere += [(path, place)] if path in weights else []
         elif remote_file(path) is not None:
-            raise ModelError(
-                "can't be read by workers: llama.cpp's converter makes it for this process alone",
-                "write it first: quantrecipe apply llama.cpp/BF16 with --converter; or leave out --executor",
-                file=plan.model.path,
-            )
+            raise ModelError(*_only_here(path), file=plan.model.path)
         else:
             here.append(path)
     if plan.importance is not None:
@@ -146,6 +142,19 @@ def _files(plan: Plan) -> tuple[list[Path], list[tuple[Path, Place]]]:
     if plan.statistics is not None:
         here.append(plan.statistics.folder / _STATISTICS)
     return here, elsewhere
+
+
+def _only_here(path: Path) -> tuple[str, str]:
+    file = remote_file(path)
+    if file is not None and file.identity:
+        return (
+            "has an address with a signature in it, which isn't sent to workers",
+            "name it in a way that workers have keys for (s3://…), or leave out --executor",
+        )
+    return (
+        "can't be read by workers: llama.cpp's converter makes it for this process alone",
+        "write it first: quantrecipe apply llama.cpp/BF16 with --converter; or leave out --executor",
+    )
 
 
 def _dumped(plan: Plan) -> bytes:

@@ -262,7 +262,7 @@ def open_places(places: Iterable[tuple[Path, Place]]) -> None:
         add_remote_file(path, BlockFile(place, blocks[place.folder]), place)
         wanted.append(place)
     with ThreadPoolExecutor(_HEADS_AT_ONCE) as pool:
-        list(pool.map(RemotePlace.require_unchanged, wanted))
+        list(pool.map(lambda place: place.require_unchanged(), wanted))
 
 
 def _is_here(path: Path, place: Place) -> bool:

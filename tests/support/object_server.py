@@ -218,7 +218,11 @@ def _handler(store: ObjectServer) -> type[BaseHTTPRequestHandler]:
             upload = store.uploads.get(name)
             if upload is None:
                 return "NoSuchUpload"
-            numbers = [int(it.text or 0) for it in ElementTree.fromstring(body).iter() if it.tag.endswith("PartNumber")]
+            numbers = [
+                int(it.text or 0)
+                for it in ElementTree.fromstring(body).iter()
+                if it.tag.endswith("PartNumber")
+            ]
             parts = [upload.parts[it] for it in numbers]
             if any(len(part) < LEAST_PART for part in parts[:-1]):
                 return "EntityTooSmall"

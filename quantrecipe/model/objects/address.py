@@ -84,8 +84,11 @@ class ObjectAddress:
         """What lies in it under this name."""
         return ObjectAddress(scheme=self.scheme, path=f"{self.path}/{name}")
 
-    def opened(self) -> tuple[Any, str]:
-        """fsspec's file system, and what it calls this. ModelError where a package is missing."""
+    def opened(self, *, alone: bool = False) -> tuple[Any, str]:
+        """fsspec's file system, and what it calls this. ModelError where a package is missing.
+
+        alone: a file system of its own, which nobody else in this process has
+        """
         try:
             from fsspec.core import url_to_fs
         except ImportError as error:
@@ -95,7 +98,7 @@ class ObjectAddress:
             ) from error
         try:
             with refusals(self):
-                system, path = url_to_fs(self.url)
+                system, path = url_to_fs(self.url, **({"skip_instance_cache": True} if alone else {}))
         except ImportError as error:
             package = self._package.strip() or "the package that has it"
             raise ModelError(

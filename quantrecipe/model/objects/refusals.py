@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from quantrecipe.errors import ModelError, QuantrecipeError
 
-__all__ = ["refusals", "worth_another_try"]
+__all__ = ["lacks_rights", "refusals", "shown", "worth_another_try"]
 
 _BUSY = (408, 425, 429)
 _FINAL = {
@@ -37,7 +37,7 @@ def worth_another_try(error: BaseException) -> bool:
     """True for a connection that broke, and a server that has no time; False for what would be said again."""
     if not isinstance(error, Exception) or isinstance(error, QuantrecipeError):
         return False
-    if _lacks_rights(error) or isinstance(error, FileNotFoundError):
+    if lacks_rights(error) or isinstance(error, FileNotFoundError):
         return False
     status = _status(error)
     if status is not None:
@@ -61,8 +61,8 @@ def refusals(address: object) -> Iterator[None]:
 
 
 def _told(address: object, error: Exception) -> ModelError:
-    said = _shown(error)
-    if _lacks_rights(error):
+    said = shown(error)
+    if lacks_rights(error):
         return ModelError(
             f"{address} isn't shown to you: {said}",
             "check its name, and the keys of this machine: its store's own program (aws, gcloud, az) has to see it",
@@ -77,7 +77,8 @@ def _told(address: object, error: Exception) -> ModelError:
     return ModelError(f"{address} can't be read: {said}", "download it, and give the file or folder")
 
 
-def _lacks_rights(error: Exception) -> bool:
+def lacks_rights(error: Exception) -> bool:
+    """True where there are no keys, or they open something else."""
     name = type(error).__name__.lower()
     return (
         isinstance(error, PermissionError)
@@ -97,8 +98,8 @@ def _status(error: Exception) -> int | None:
     return None
 
 
-def _shown(error: Exception) -> str:
-    """What it says, in a line, and without a signature: URLs end at their question mark."""
+def shown(error: Exception) -> str:
+    """What an error says, in a line, and without a signature: URLs end at their question mark."""
     words = [
         word.partition("?")[0] + "?…" if "://" in word and "?" in word else word
         for word in str(error).split()

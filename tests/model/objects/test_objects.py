@@ -144,7 +144,9 @@ def test_an_object_that_is_replaced_between_plan_and_apply(store: ObjectServer, 
     data = bytearray(store.objects[WEIGHTS].data)
     data[-1000] ^= 1
     store.put(WEIGHTS, bytes(data))
-    with pytest.raises(ModelError, match=r"model.safetensors has been replaced .*: ETag was [0-9a-f]+, and is"):
+    with pytest.raises(
+        ModelError, match=r"model.safetensors has been replaced .*: ETag was [0-9a-f]+, and is"
+    ):
         apply_plan(plan, tmp_path / "out.gguf", registry=REGISTRY)
     assert list(tmp_path.glob("out*")) == []
     assert [it for it in (tmp_path / "cache").rglob("0*") if it.is_file()] == []
@@ -191,7 +193,9 @@ def test_a_connection_that_dies_and_a_store_that_is_busy(
 def test_a_break_is_gone_on_after(store: ObjectServer, expected: bytes, tmp_path: Path) -> None:
     broken = len(store.objects[WEIGHTS].data) // BLOCK // 2 * BLOCK
     store.trouble = lambda asked: "AccessDenied" if (asked.first or 0) >= broken else None
-    with pytest.raises(ModelError, match=r"s3://bucket/models/tiny-code/model.safetensors isn't shown to you"):
+    with pytest.raises(
+        ModelError, match=r"s3://bucket/models/tiny-code/model.safetensors isn't shown to you"
+    ):
         applied(ADDRESS, tmp_path / "out.gguf")
     assert not (tmp_path / "out.gguf").exists()
     store.trouble = lambda asked: None

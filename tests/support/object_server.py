@@ -149,7 +149,17 @@ def _handler(store: ObjectServer) -> type[BaseHTTPRequestHandler]:
         def do_HEAD(self) -> None:
             self._serve()
 
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD
+        def do_GET(self) -> None:
+            self._serve()
+
+        def do_PUT(self) -> None:
+            self._serve()
+
+        def do_POST(self) -> None:
+            self._serve()
+
+        def do_DELETE(self) -> None:
+            self._serve()
 
         def _serve(self) -> None:
             asked, body = self._asked(), self._body()

@@ -12,60 +12,35 @@ import click.testing
 import fsspec
 import pytest
 from click.testing import CliRunner
+from support.elsewhere import BLOCK, EXAMPLE, IN_MEMORY, IN_STORE, example_in_memory, example_in_store
 from support.object_server import Asked, ObjectServer
 
 from quantrecipe.cli.app import app
 from quantrecipe.errors import ModelError
-from quantrecipe.model.objects import ObjectAddress, object_place, worth_another_try
+from quantrecipe.model.objects import ObjectAddress, worth_another_try
 from quantrecipe.model.open_model import open_model
-from quantrecipe.model.remote import block_file, blocks
+from quantrecipe.model.remote import block_file
 from quantrecipe.output.apply import Result, apply_plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import load_registry
 from quantrecipe.remote_files import is_elsewhere, remote_file
 
-ROOT = Path(__file__).parents[3]
-EXAMPLE = ROOT / "examples/tiny-code"
 WEIGHTS = "bucket/models/tiny-code/model.safetensors"
 REGISTRY = load_registry(plugins=False)
 MIX = load_recipe("llama.cpp/Q4_K_M", registry=REGISTRY)
-BLOCK = 1 << 18
-ADDRESS, IN_MEMORY = "s3://bucket/models/tiny-code/", "memory://store/tiny-code"
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """And nobody waits before another try."""
-    monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(blocks, "_BLOCK", BLOCK)
-    monkeypatch.setattr(object_place, "_FIRST_WAIT", 0)
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServer]:
-    """With the example in it."""
-    s3fs = pytest.importorskip("s3fs")
-    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)
-    with ObjectServer(
-        {f"bucket/models/tiny-code/{path.name}": path.read_bytes() for path in EXAMPLE.iterdir()}
-    ) as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
+def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ObjectServer]:
+    with example_in_store(monkeypatch, tmp_path) as server:
         yield server
-        s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture
-def memory() -> Iterator[Any]:
-    """fsspec's store in this process, with the example in it."""
-    system = fsspec.filesystem("memory")
-    for path in EXAMPLE.iterdir():
-        system.pipe(f"/store/tiny-code/{path.name}", path.read_bytes())
-    yield system
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
+def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    with example_in_memory(monkeypatch, tmp_path) as system:
+        yield system
 
 
 def applied(address: str | Path, out: Path) -> Result:
@@ -97,7 +72,7 @@ def test_the_same_bytes_as_from_a_folder(
 def test_headers_come_by_ranges_alone_and_each_block_once(
     store: ObjectServer, expected: bytes, tmp_path: Path
 ) -> None:
-    model = open_model(ADDRESS, registry=REGISTRY)
+    model = open_model(IN_STORE, registry=REGISTRY)
     assert model.path.name == "tiny-code"
     assert store.ranges_of(WEIGHTS) == [(0, BLOCK - 1)]
     plan = make_plan(MIX, model, registry=REGISTRY)
@@ -110,9 +85,9 @@ def test_headers_come_by_ranges_alone_and_each_block_once(
 def test_what_was_downloaded_is_there_the_next_time(
     store: ObjectServer, expected: bytes, tmp_path: Path
 ) -> None:
-    applied(ADDRESS, tmp_path / "out.gguf")
+    applied(IN_STORE, tmp_path / "out.gguf")
     store.asked.clear()
-    assert applied(ADDRESS, tmp_path / "again.gguf").path.read_bytes() == expected
+    assert applied(IN_STORE, tmp_path / "again.gguf").path.read_bytes() == expected
     assert store.ranges_of(WEIGHTS) == []
 
 
@@ -140,7 +115,7 @@ def test_a_replaced_object_is_another_model(memory: Any, tmp_path: Path) -> None
 
 def test_an_object_that_is_replaced_between_plan_and_apply(store: ObjectServer, tmp_path: Path) -> None:
     """Of the same size, so that nothing but its ETag says it: there is no output, and none of its blocks is used."""
-    plan = make_plan(MIX, open_model(ADDRESS, registry=REGISTRY), registry=REGISTRY)
+    plan = make_plan(MIX, open_model(IN_STORE, registry=REGISTRY), registry=REGISTRY)
     data = bytearray(store.objects[WEIGHTS].data)
     data[-1000] ^= 1
     store.put(WEIGHTS, bytes(data))
@@ -150,13 +125,13 @@ def test_an_object_that_is_replaced_between_plan_and_apply(store: ObjectServer, 
         apply_plan(plan, tmp_path / "out.gguf", registry=REGISTRY)
     assert list(tmp_path.glob("out*")) == []
     assert [it for it in (tmp_path / "cache").rglob("0*") if it.is_file()] == []
-    assert applied(ADDRESS, tmp_path / "out.gguf").path.exists()
+    assert applied(IN_STORE, tmp_path / "out.gguf").path.exists()
 
 
 def test_a_change_is_found_while_much_is_still_to_be_read(
     store: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = open_model(ADDRESS, registry=REGISTRY)
+    model = open_model(IN_STORE, registry=REGISTRY)
     file = remote_file(model.path / "model.safetensors")
     assert file is not None
     file.read_into(memoryview(bytearray(10)), 0)
@@ -187,7 +162,7 @@ def test_a_connection_that_dies_and_a_store_that_is_busy(
         return {1: "InternalError", 2: "die", 3: "SlowDown", 4: "die"}.get(tries) if asked.first else None
 
     store.trouble = trouble
-    assert applied(ADDRESS, tmp_path / "out.gguf").path.read_bytes() == expected
+    assert applied(IN_STORE, tmp_path / "out.gguf").path.read_bytes() == expected
 
 
 def test_a_break_is_gone_on_after(store: ObjectServer, expected: bytes, tmp_path: Path) -> None:
@@ -196,13 +171,13 @@ def test_a_break_is_gone_on_after(store: ObjectServer, expected: bytes, tmp_path
     with pytest.raises(
         ModelError, match=r"s3://bucket/models/tiny-code/model.safetensors isn't shown to you"
     ):
-        applied(ADDRESS, tmp_path / "out.gguf")
+        applied(IN_STORE, tmp_path / "out.gguf")
     assert not (tmp_path / "out.gguf").exists()
     store.trouble = lambda asked: None
     time.sleep(0.3)  # what was on its way
     had = {first for first, _ in store.ranges_of(WEIGHTS) if first < broken}
     store.asked.clear()
-    assert applied(ADDRESS, tmp_path / "out.gguf").path.read_bytes() == expected
+    assert applied(IN_STORE, tmp_path / "out.gguf").path.read_bytes() == expected
     assert len(had) > 3
     assert not had & {first for first, _ in store.ranges_of(WEIGHTS)}
 
@@ -226,14 +201,14 @@ def test_addresses_of_nothing(store: ObjectServer, address: str, message: str) -
 
 def test_without_keys_and_with_wrong_ones(store: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
     store.users = {"somebody-else"}
-    with pytest.raises(ModelError, match="isn't shown to you: .*check its name, and the keys") as caught:
-        open_model(ADDRESS, registry=REGISTRY)
+    with pytest.raises(ModelError, match=r"isn't shown to you: .*check its name, and the keys") as caught:
+        open_model(IN_STORE, registry=REGISTRY)
     assert "a-secret-key" not in str(caught.value)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     type(fsspec.filesystem("s3")).clear_instance_cache()
     with pytest.raises(ModelError, match="isn't shown to you: NoCredentialsError"):
-        open_model(ADDRESS, registry=REGISTRY)
+        open_model(IN_STORE, registry=REGISTRY)
 
 
 def test_without_fsspec_and_without_the_package_of_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +308,6 @@ def test_commands_that_read_headers(memory: Any, tmp_path: Path, monkeypatch: py
         ("advise", IN_MEMORY, "--vram", "8"),
         ("explain", "Q4_K_M", IN_MEMORY, "token_embd"),
         ("diff", "Q4_K_M", "Q4_K_S", "--model", IN_MEMORY),
-        ("report", "Q4_K_M", IN_MEMORY, "-o", "report.html"),
     ):
         result = run(*arguments)
         assert result.exit_code == 0, (arguments, result.output)

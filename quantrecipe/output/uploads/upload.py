@@ -66,7 +66,7 @@ def require_writable(addresses: Sequence[ObjectAddress], *, force: bool) -> None
         if folder is None:
             raise OutputError("a bucket is no file", "name a file in it, such as s3://bucket/model.gguf")
         address = folder.child(_TRIAL_NAME)
-        with _writing(address):
+        with _writing(folder):
             trial = _Sending(Outgoing(address=address, nbytes=_TRIAL, content=lambda: iter((bytes(_TRIAL),))))
             try:
                 trial.send(threading.Event())

@@ -30,7 +30,7 @@ from quantrecipe.output.write_errors import write_error
 from quantrecipe.plan.plan import Plan
 from quantrecipe.whole_file import whole_file
 
-__all__ = ["Staging"]
+__all__ = ["Staging", "pieces_of"]
 
 _SUFFIX = ".quantrecipe-upload"
 _MARKER = "run.json"
@@ -70,7 +70,7 @@ class Staging:
         """The files that are complete, as they go to a folder of the store."""
         return [
             Outgoing(
-                address=folder.child(path.name), nbytes=path.stat().st_size, content=partial(_pieces, path)
+                address=folder.child(path.name), nbytes=path.stat().st_size, content=partial(pieces_of, path)
             )
             for path in _paths(outputs)
         ]
@@ -110,7 +110,8 @@ def _paths(outputs: Sequence[tuple[Plan, Path]]) -> list[Path]:
     return [path for plan, out in outputs for path in output_paths(out, len(plan.files))]
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
+def pieces_of(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, in order. OutputError where it can't be read."""
     try:
         with path.open("rb", buffering=0) as file:
             while data := file.read(_PIECE):

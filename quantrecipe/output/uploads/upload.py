@@ -67,7 +67,8 @@ def require_writable(addresses: Sequence[ObjectAddress], *, force: bool) -> None
             raise OutputError("a bucket is no file", "name a file in it, such as s3://bucket/model.gguf")
         address = folder.child(_TRIAL_NAME)
         with _writing(folder):
-            trial = _Sending(Outgoing(address=address, nbytes=_TRIAL, content=lambda: iter((bytes(_TRIAL),))))
+            outgoing = Outgoing(address=address, nbytes=_TRIAL, content=lambda: iter((bytes(_TRIAL),)))
+            trial = _Sending(outgoing, _in_transaction(address))
             try:
                 trial.send(threading.Event())
             finally:
@@ -84,10 +85,14 @@ def upload(
     there. Nothing has its name then, but for what the error names.
     """
     stop, sending = threading.Event(), list[_Sending]()
+    systems: dict[str, Any] = {}
     try:
         for file in files:
             with _writing(file.address):
-                sending.append(_Sending(file, advance))
+                name = file.address.scheme
+                if name not in systems:
+                    systems[name] = _in_transaction(file.address)
+                sending.append(_Sending(file, systems[name], advance))
         with ThreadPoolExecutor(_AT_ONCE, "upload") as pool:
             futures = [pool.submit(_send, it, stop) for it in sending]
             try:
@@ -104,6 +109,13 @@ def upload(
             it.give_up()
         raise
     return tuple(_compared(it) for it in sending)
+
+
+def _in_transaction(address: ObjectAddress) -> Any:
+    """A file system of its own, on which nothing that is written appears before it is committed."""
+    system, _ = address.opened(alone=True)
+    system.start_transaction()
+    return system
 
 
 def _send(sending: _Sending, stop: threading.Event) -> None:
@@ -132,17 +144,19 @@ def _give_names(sending: Sequence[_Sending]) -> None:
 class _Sending:
     """A file on its way. parts: the MD5 of each block"""
 
-    def __init__(self, file: Outgoing, advance: Callable[[int], None] = lambda nbytes: None) -> None:
-        self.file = file
+    def __init__(
+        self, file: Outgoing, system: Any, advance: Callable[[int], None] = lambda nbytes: None
+    ) -> None:
+        """system: of fsspec's, in a transaction"""
+        self.file, self.system = file, system
         self.block = _block_bytes(file.nbytes)
         self.parts: list[bytes] = []
         self.whole = None if file.address.scheme in _PARTS_HASHED else hashlib.md5(usedforsecurity=False)
         self.digest = xxhash.xxh3_128()
-        self.system, self.path = file.address.opened(alone=True)
+        self.path = file.address.opened()[1]
         self._advance = advance
-        self._before = _there(self.system, self.path)
+        self._before = _may_be_there(self.system, self.path)
         self._settled = False
-        self.system.start_transaction()  # nothing appears before `commit`
         self._stream = self.system.open(self.path, "wb", block_size=self.block)
 
     def send(self, stop: threading.Event) -> None:
@@ -258,6 +272,16 @@ def _there(system: Any, path: str) -> bool:
         return bool(system.info(path).get("type") != "directory")
     except FileNotFoundError:
         return False
+
+
+def _may_be_there(system: Any, path: str) -> bool:
+    """The same for who may write and not read, and so can't tell."""
+    try:
+        return _there(system, path)
+    except Exception as error:
+        if lacks_rights(error):
+            return True
+        raise
 
 
 @contextmanager

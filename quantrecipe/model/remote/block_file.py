@@ -125,7 +125,7 @@ class BlockFile:
             return False
         found = self._hash.hexdigest()
         if found != self._sha256 or self._torn:
-            self._throw_away()
+            self._blocks.throw_away(self._key)
             what = f"{self.place} has the SHA-256 {found}, and the hub says {self._sha256}"
             if found == self._sha256:
                 what = f"the header of {self.place} that was sent first isn't the one of the file"
@@ -168,12 +168,8 @@ class BlockFile:
         try:
             self.place.require_unchanged()
         except ModelError:
-            self._throw_away()  # some of it may be of the new file
+            self._blocks.throw_away(self._key)  # some of it may be of the new file
             raise
-
-    def _throw_away(self) -> None:
-        self._blocks.drop(self._key)
-        self._head_file.unlink(missing_ok=True)
 
     def _pass_on(self, number: int) -> None:
         """Let the block through the hash, if it is the next one, and those after it that were read before."""

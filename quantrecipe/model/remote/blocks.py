@@ -121,10 +121,16 @@ class Blocks:
             path.unlink(missing_ok=True)
 
     def drop(self, file: str) -> None:
-        """Throw the blocks of a file away, those that other processes have brought, too."""
+        """Forget the blocks of a file. Those that another process has brought meanwhile are left to it."""
         with self._lock:
             for path in [path for path in self._there if path.parent.name == file]:
                 del self._there[path]
+                path.unlink(missing_ok=True)
+
+    def throw_away(self, file: str) -> None:
+        """Remove all that came of a file, whoever has brought it: it isn't what it should be."""
+        self.drop(file)
+        self.head(file).unlink(missing_ok=True)
         with suppress(OSError):
             for path in [path for path in (self._folder / file).iterdir() if _is_block(path)]:
                 path.unlink(missing_ok=True)
@@ -135,8 +141,7 @@ class Blocks:
         with suppress(OSError):
             for folder in [*self._folder.iterdir()]:
                 if now.get(folder.name.partition("-")[0], folder.name) != folder.name:
-                    self.drop(folder.name)
-                    self.head(folder.name).unlink(missing_ok=True)
+                    self.throw_away(folder.name)
                     folder.rmdir()
 
     def _work(self) -> None:

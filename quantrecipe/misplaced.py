@@ -93,7 +93,11 @@ def kind_of(ref: str | Path) -> Kind | None:
         if text.startswith("hf:/"):
             return _known("model", "a model on the hub")
         if is_elsewhere(text):
-            return _known("model", "a model in an object store")
+            return _known("model", "the address of a model")
+        if on_hub := re.match(r"https?:/{1,2}huggingface\.co/([\w.-]+/[\w.-]+)/?$", text, re.ASCII):
+            return Kind(
+                what="a page on the hub", remedy=f"write hf://{on_hub[1]} for the model that it is of"
+            )
         return Kind(what="a URL", remedy="download it, and give the file or folder")
     if os.path.isdir(text):  # noqa: PTH112  # Path.is_dir raises for names that are too long
         return _of_folder(Path(text))

@@ -110,7 +110,7 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
 @click.option(
     "--keep-download",
     is_flag=True,
-    help="Of a model on the hub or in a store: keep what came of its tensors for the next time, as far as there is room.",
+    help="Of a model on the hub or in a store: keep what came of its tensors for next time, as far as there is room.",
 )
 @locked_option
 @click.option("--dry-run", is_flag=True, help="Show the plan, and write nothing.")

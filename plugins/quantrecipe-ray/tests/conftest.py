@@ -86,7 +86,7 @@ class TestCluster:
 
 @pytest.fixture(scope="session")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
-    """A hub without files. The environment names it, which all nodes have from this process, with a token and a cache."""
+    """A hub without files. The environment, which all nodes have from this process, names it, a token and a cache."""
     from quantrecipe.core.cache import cache_folder
 
     folder = tmp_path_factory.mktemp("cache")

@@ -1,4 +1,4 @@
-"""A file that is fetched in blocks: all bytes right, each once; and of what is expected nothing more, and nothing left."""
+"""A file that is fetched in blocks: all bytes right, each once; of what is expected nothing more, and nothing is left."""
 
 from __future__ import annotations
 

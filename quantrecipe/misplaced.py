@@ -86,7 +86,8 @@ def kind_of(ref: str | Path) -> Kind | None:
     """What a path, or a text in a path's place, is; None where that isn't known."""
     text = os.fspath(ref)
     if remote_file(Path(text)) is not None:
-        return _known("model", "a file that lies elsewhere")
+        remedy = "as a model it could be read there; download it, and give the file"
+        return Kind(what="a file that lies elsewhere", role="model", remedy=remedy)
     if re.match(r"[A-Za-z][\w+.-]*:/{1,2}[^/\\]", text) and not os.path.lexists(
         text
     ):  # Path("https://x") has one /

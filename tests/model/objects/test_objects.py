@@ -326,3 +326,17 @@ def test_apply_throws_the_download_away(
     assert bool([it for it in (tmp_path / "cache").rglob("0*") if it.name.isdigit() and it.is_file()]) is keep
     source = run("verify", "tiny-code-Q4_K_M.gguf", "--source", IN_MEMORY)
     assert source.exit_code == 0, source.output
+
+
+def test_a_file_there_is_verified(memory: Any, tmp_path: Path, expected: bytes) -> None:
+    """Its header, too: a byte between the values, and one of a tensor."""
+    assert is_whole(memory, expected)
+    for place in (5, len(expected) - 10):
+        data = bytearray(expected)
+        data[place] ^= 1
+        assert not is_whole(memory, bytes(data))
+
+
+def is_whole(memory: Any, data: bytes) -> bool:
+    memory.pipe("/made/out.gguf", data)
+    return run("verify", "memory://made/out.gguf").exit_code == 0

@@ -1,4 +1,4 @@
-"""A file that is fetched in blocks: all bytes right, each once; of what is expected nothing more, and nothing is left."""
+"""A file that is fetched in blocks: all bytes right, each once; what is expected comes alone, and nothing stays."""
 
 from __future__ import annotations
 

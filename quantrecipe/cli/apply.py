@@ -211,12 +211,12 @@ def command(
     warn_of_running(ctx, plans, wanted)
     if isinstance(out_dir, Path):
         _make_folder(out_dir)
+    if delivery is not None and sharing.pieces is None and (sharing.assemble or sharing.share is not None):
+        raise click.UsageError("name the folder of the pieces with --pieces: -o lies in an object store.")
     trial: Trial | None = None
     if sharing.share is not None:
         from quantrecipe.cli.shared_work import run_part
 
-        if delivery is not None and sharing.pieces is None:
-            raise click.UsageError("name the folder of the pieces with --pieces: -o lies in an object store.")
         unchecked = run_part(
             *(ctx, plans[0], paths[0] if delivery is None else Path(paths[0].name), sharing, registry),
             as_json=as_json,
@@ -226,6 +226,23 @@ def command(
             store=store,
         )
         _leave_downloads(ctx, plans[0], unchecked, keep=keep_download)
+        return
+    if delivery is not None and sharing.assemble:
+        result, sent = delivery.send_pieces(
+            *(ctx, plans[0], paths[0], sharing.pieces or Path()),
+            make=not sharing.no_make,
+            force=force,
+            registry=registry,
+            threads=threads,
+            nan=nan,
+            store=store,
+        )
+        _leave_downloads(ctx, plans[0], result.unchecked, keep=keep_download)
+        if as_json:
+            ctx.print_json(_document(plans[0], result, delivery, sent))
+        else:
+            ctx.console.print(render_summary(plans, [result], written=False))
+            say_sent(ctx, sent)
         return
     overwrite = force or delivery is not None  # of what lies here until it is uploaded
     if delivery is not None:
@@ -345,7 +362,7 @@ def _name(path: Path, delivery: Delivery | None) -> str:
 def _document(plan: Plan, result: Result, delivery: Delivery | None, sent: Sequence[Sent]) -> dict[str, Any]:
     from quantrecipe.plan.group import totals
 
-    names = [_name(path, delivery) for path in result.paths]
+    names = [_name(path, delivery) for path in result.paths] or [str(it.address) for it in sent]
     uploaded = [it for it in sent_document(sent) if it["address"] in names]
     return {
         "recipe": plan.recipe,

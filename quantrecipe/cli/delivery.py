@@ -15,6 +15,7 @@ from quantrecipe.errors import OutputError, Problem
 
 if TYPE_CHECKING:
     from quantrecipe.model.objects import ObjectAddress
+    from quantrecipe.output.apply import Result
     from quantrecipe.output.transform import Handling
     from quantrecipe.output.uploads.upload import Sent
     from quantrecipe.plan.plan import Plan
@@ -51,6 +52,41 @@ class Delivery:
 
         require_writable(self.staging.addresses(outputs, self.folder), force=force)
         return self.staging.begin(outputs, nan)
+
+    def send_pieces(
+        self,
+        ctx: Context,
+        plan: Plan,
+        path: Path,
+        pieces: Path,
+        *,
+        make: bool,
+        force: bool,
+        **more: Any,
+    ) -> tuple[Result, tuple[Sent, ...]]:
+        """Send the files of a plan from its pieces. more: as `assemble_to` has it."""
+        from quantrecipe.cli.apply_progress import apply_progress
+        from quantrecipe.cli.progress import ApplyBar, HashBar
+        from quantrecipe.output.uploads.from_pieces import Content, assemble_to
+        from quantrecipe.output.uploads.upload import Outgoing, require_writable, upload
+
+        addresses = self.staging.addresses([(plan, path)], self.folder)
+        require_writable(addresses, force=force)
+
+        with apply_progress(ctx.err) as progress:
+
+            def send(contents: Sequence[Content]) -> tuple[Sent, ...]:
+                files = [
+                    Outgoing(address=address, nbytes=file.nbytes, content=content)
+                    for address, file, content in zip(addresses, plan.files, contents, strict=True)
+                ]
+                if isinstance(progress, ApplyBar):  # one bar at a time
+                    progress.stop()
+                with HashBar(ctx.err, "uploading") as bar:
+                    bar.start(plan.nbytes)
+                    return upload(files, force=force, advance=bar.read)
+
+            return assemble_to(plan, send, pieces, make=make, progress=progress, **more)
 
     def tidy(self) -> None:
         """If nothing stays of what was written here, its folder doesn't either."""

@@ -157,7 +157,15 @@ def test_parts_put_pieces_on_a_folder_and_assemble_uploads(store: ObjectServer, 
     assert "name the folder of the pieces with --pieces" in " ".join(capsys.readouterr().err.split())
     assert apply("--part", "1/1", "--pieces", "pieces") == 0
     assert here() == ["model.gguf", "pieces"]
-    assert apply("--assemble", "--no-make", "--pieces", "pieces") == 0
+    assert apply("--assemble") == 2
+    store.trouble = lambda asked: "AccessDenied" if asked.query.get("partNumber") == "1" else None
+    assert apply("--assemble", "--pieces", "pieces") == 1
+    store.trouble = lambda asked: None
+    assert here() == ["model.gguf", "pieces"]
+    capsys.readouterr()
+    assert apply("--assemble", "--no-make", "--pieces", "pieces", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["output"], len(told["uploaded"])) == (f"s3://{OUT}", 1)
     assert here() == ["model.gguf"]
     assert store.objects[OUT].data == in_peace()
 

@@ -362,7 +362,7 @@ def _name(path: Path, delivery: Delivery | None) -> str:
 def _document(plan: Plan, result: Result, delivery: Delivery | None, sent: Sequence[Sent]) -> dict[str, Any]:
     from quantrecipe.plan.group import totals
 
-    names = [_name(path, delivery) for path in result.paths] or [str(it.address) for it in sent]
+    names = [_name(path, delivery) for path in result.paths]
     uploaded = [it for it in sent_document(sent) if it["address"] in names]
     return {
         "recipe": plan.recipe,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +65,10 @@ class Delivery:
         force: bool,
         **more: Any,
     ) -> tuple[Result, tuple[Sent, ...]]:
-        """Send the files of a plan from its pieces. more: as `assemble_to` has it."""
+        """Send the files of a plan from its pieces, named as if they lay here. more: as `assemble_to` has it."""
         from quantrecipe.cli.apply_progress import apply_progress
         from quantrecipe.cli.progress import ApplyBar, HashBar
+        from quantrecipe.output.apply import output_paths
         from quantrecipe.output.uploads.from_pieces import Content, assemble_to
         from quantrecipe.output.uploads.upload import Outgoing, require_writable, upload
 
@@ -86,7 +88,8 @@ class Delivery:
                     bar.start(plan.nbytes)
                     return upload(files, force=force, advance=bar.read)
 
-            return assemble_to(plan, send, pieces, make=make, progress=progress, **more)
+            result, sent = assemble_to(plan, send, pieces, make=make, progress=progress, **more)
+        return replace(result, paths=tuple(output_paths(path, len(plan.files)))), sent
 
     def tidy(self) -> None:
         """If nothing stays of what was written here, its folder doesn't either."""

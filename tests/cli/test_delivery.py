@@ -189,3 +189,14 @@ def test_a_dry_run_names_the_address_and_asks_nothing(store: ObjectServer, capsy
 def test_places_that_can_t_be_written_to(line: str, said: str, capsys: Output) -> None:
     assert main(["--no-plugins", *line.split()]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_weights_that_aren_t_finite_are_told_of_pieces_too(store: ObjectServer, capsys: Output) -> None:
+    weights = llama_tensors(layers=1)
+    weights["blk.0.ffn_up.weight"][3, 7] = float("nan")
+    write_gguf(Path("model.gguf"), weights)
+    assert apply("--part", "1/1", "--pieces", "pieces", "--nan", "allow") == 0
+    assert apply("--assemble", "--pieces", "pieces", "--nan", "allow") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "blk.0.ffn_up.weight: 1 weight is NaN or Inf, and 0 in out.gguf" in out
+    assert store.objects[OUT].data == in_peace("--nan", "allow")

@@ -26,11 +26,14 @@ from quantrecipe.model.remote.blocks import Blocks
 from quantrecipe.model.remote.small_files import LARGEST_SMALL, SMALL, WEIGHTS, keep_small
 from quantrecipe.model.shards import SHARD
 from quantrecipe.remote_files import add_place, add_remote_file
+from quantrecipe.units import bytes_text
 
 __all__ = ["mirrored"]
 
 _AT_ONCE = 16
 _MOST = 2000  # files in a folder with a model; the largest models have some hundred
+_MOST_SMALL = 1 << 30
+"""Bytes of small files together: the largest models have 100 MB."""
 _FOLDERS = 32  # within it, of which small files are taken: 1_Pooling/config.json
 
 
@@ -50,6 +53,10 @@ def mirrored(ref: str | Path) -> Path:
                 strict=True,
             )
         )
+    small = sum(it.size for name, it in places.items() if not name.endswith(WEIGHTS))
+    if small > _MOST_SMALL:
+        what = f"{folder} holds {bytes_text(small)} of texts (.json, .txt, …), more than a model has"
+        raise ModelError(what, "give a folder that holds one model, and nothing else")
     now = hashlib.sha256(repr(sorted((name, it.identity) for name, it in places.items())).encode())
     here = folder_of(folder.scheme, key) / now.hexdigest()[:16] / folder.name
     blocks = Blocks(folder_of(folder.scheme, key) / "blocks")

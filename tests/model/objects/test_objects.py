@@ -228,12 +228,17 @@ def test_a_store_that_names_what_can_t_be_a_file(name: str, memory: Any) -> None
         open_model(IN_MEMORY, registry=REGISTRY)
 
 
-def test_a_folder_of_too_much(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_too_much(memory: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from quantrecipe.model.objects import mirror
 
-    monkeypatch.setattr(mirror, "_MOST", 3)
-    with pytest.raises(ModelError, match="holds 5 files, more than a model has"):
+    with monkeypatch.context() as patched:
+        patched.setattr(mirror, "_MOST", 3)
+        with pytest.raises(ModelError, match="holds 5 files, more than a model has"):
+            open_model(IN_MEMORY, registry=REGISTRY)
+    monkeypatch.setattr(mirror, "_MOST_SMALL", 100_000)
+    with pytest.raises(ModelError, match=r"holds 119.97 KiB of texts \(.json, .txt, …\), more than a model has"):
         open_model(IN_MEMORY, registry=REGISTRY)
+    assert list((tmp_path / "cache").rglob("*.json")) == []
 
 
 @pytest.mark.parametrize(

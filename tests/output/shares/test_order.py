@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -129,6 +130,6 @@ def test_options_go_along(tmp_path: Path, registry: Registry) -> None:
 def test_what_only_this_process_can_bring_is_refused(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "remote_file", lambda path: object())
+    monkeypatch.setattr(module, "remote_file", lambda path: SimpleNamespace(identity=""))
     with pytest.raises(ModelError, match=r"llama.cpp's converter makes it for this process alone"):
         order_of(plan_of_kind("dense", tmp_path, registry), registry, nan="error")

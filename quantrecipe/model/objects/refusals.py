@@ -37,6 +37,7 @@ def worth_another_try(error: BaseException) -> bool:
     """True for a connection that broke, and a server that has no time; False for what would be said again."""
     if not isinstance(error, Exception) or isinstance(error, QuantrecipeError):
         return False
+    error = _behind(error)
     if lacks_rights(error) or isinstance(error, FileNotFoundError):
         return False
     status = _status(error)
@@ -57,7 +58,7 @@ def refusals(address: object) -> Iterator[None]:
     except (QuantrecipeError, ImportError):
         raise
     except Exception as error:  # anything may come from a package of anybody's
-        raise _told(address, error) from error
+        raise _told(address, _behind(error)) from error
 
 
 def _told(address: object, error: Exception) -> ModelError:
@@ -79,12 +80,23 @@ def _told(address: object, error: Exception) -> ModelError:
 
 def lacks_rights(error: Exception) -> bool:
     """True where there are no keys, or they open something else."""
+    error = _behind(error)
     name = type(error).__name__.lower()
     return (
         isinstance(error, PermissionError)
         or _status(error) in (401, 403)
         or any(it in name for it in _CREDENTIALS)
     )
+
+
+def _behind(error: Exception) -> Exception:
+    """What was raised first: fsspec says of whatever it meets under http:// that there is no such file."""
+    cause = error.__cause__
+    if not isinstance(error, FileNotFoundError) or not isinstance(cause, Exception):
+        return error
+    status = _status(cause)
+    known = status != 404 if status is not None else isinstance(cause, OSError)
+    return cause if known and not isinstance(cause, FileNotFoundError) else error
 
 
 def _status(error: Exception) -> int | None:

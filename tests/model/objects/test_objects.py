@@ -236,7 +236,9 @@ def test_a_folder_of_too_much(memory: Any, monkeypatch: pytest.MonkeyPatch, tmp_
         with pytest.raises(ModelError, match="holds 5 files, more than a model has"):
             open_model(IN_MEMORY, registry=REGISTRY)
     monkeypatch.setattr(mirror, "_MOST_SMALL", 100_000)
-    with pytest.raises(ModelError, match=r"holds 119.97 KiB of texts \(.json, .txt, …\), more than a model has"):
+    with pytest.raises(
+        ModelError, match=r"holds 119.97 KiB of texts \(.json, .txt, …\), more than a model has"
+    ):
         open_model(IN_MEMORY, registry=REGISTRY)
     assert list((tmp_path / "cache").rglob("*.json")) == []
 
@@ -294,6 +296,33 @@ class _HttpError(Exception):
 )
 def test_what_is_tried_again(error: BaseException, again: bool) -> None:
     assert worth_another_try(error) is again
+
+
+def hidden(cause: Exception) -> FileNotFoundError:
+    """As fsspec's HTTP file system raises it."""
+    error = FileNotFoundError("https://host/x")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (_HttpError(404), "there is nothing of that name"),
+        (_HttpError(403), "isn't shown to you"),
+        (_HttpError(503), "can't be reached"),
+        (ConnectionRefusedError(111, "refused"), "can't be reached"),
+        (ValueError("no size"), "there is nothing of that name"),
+    ],
+    ids=repr,
+)
+def test_what_is_behind_a_file_that_is_said_not_to_be_there(cause: Exception, said: str) -> None:
+    from quantrecipe.model.objects import refusals
+
+    error = hidden(cause)
+    with pytest.raises(ModelError, match=said), refusals("here"):
+        raise error
+    assert worth_another_try(error) is ("reached" in said)
 
 
 def test_a_url_in_an_error_loses_its_signature() -> None:

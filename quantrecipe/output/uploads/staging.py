@@ -25,7 +25,7 @@ from quantrecipe.model.objects import ObjectAddress
 from quantrecipe.output.apply import output_paths
 from quantrecipe.output.run_key import run_key
 from quantrecipe.output.transform import Handling
-from quantrecipe.output.uploads.upload import Outgoing
+from quantrecipe.output.uploads.sending import Outgoing
 from quantrecipe.output.write_errors import write_error
 from quantrecipe.plan.plan import Plan
 from quantrecipe.whole_file import whole_file

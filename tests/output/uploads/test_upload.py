@@ -211,12 +211,3 @@ def test_a_file_system_where_half_a_file_shows_is_cleaned_up(
     with pytest.raises(OutputError, match="the disk is gone"):
         upload([outgoing("memory://made/out.gguf", content=broken)])
     assert not memory.exists("/made/out.gguf")
-
-
-def test_blocks_of_the_largest_files_are_few_enough() -> None:
-    assert module._block_bytes(100) == module._TRIAL
-    for nbytes in (7 * MIB, 600 * 10**9, 5 * 10**12):
-        block = module._block_bytes(nbytes)
-        assert block % MIB == 0
-        assert block >= 8 * MIB
-        assert -(-nbytes // block) <= 10_000

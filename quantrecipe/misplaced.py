@@ -19,7 +19,7 @@ from typing import Literal
 from quantrecipe.errors import QuantrecipeError
 from quantrecipe.gguf.header import MAGIC, read_header
 from quantrecipe.gguf.values import metadata_text
-from quantrecipe.remote_files import remote_file
+from quantrecipe.remote_files import is_elsewhere, remote_file
 
 __all__ = ["Kind", "Role", "is_gguf_inside", "kind_of", "misplaced"]
 
@@ -86,12 +86,19 @@ def kind_of(ref: str | Path) -> Kind | None:
     """What a path, or a text in a path's place, is; None where that isn't known."""
     text = os.fspath(ref)
     if remote_file(Path(text)) is not None:
-        return _known("model", "a file on the hub")
+        remedy = "as a model it could be read there; download it, and give the file"
+        return Kind(what="a file that lies elsewhere", role="model", remedy=remedy)
     if re.match(r"[A-Za-z][\w+.-]*:/{1,2}[^/\\]", text) and not os.path.lexists(
         text
     ):  # Path("https://x") has one /
         if text.startswith("hf:/"):
             return _known("model", "a model on the hub")
+        if is_elsewhere(text):
+            return _known("model", "the address of a model")
+        if on_hub := re.match(r"https?:/{1,2}huggingface\.co/([\w.-]+/[\w.-]+)/?$", text, re.ASCII):
+            return Kind(
+                what="a page on the hub", remedy=f"write hf://{on_hub[1]} for the model that it is of"
+            )
         return Kind(what="a URL", remedy="download it, and give the file or folder")
     if os.path.isdir(text):  # noqa: PTH112  # Path.is_dir raises for names that are too long
         return _of_folder(Path(text))

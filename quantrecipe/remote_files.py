@@ -1,26 +1,63 @@
 """Files that lie elsewhere, and whose bytes come when they are asked for.
 
-A file on the hub has a name in a folder of this machine, without content, so that all that looks for files finds it.
-What reads the bytes of a model's files, headers and tensors alike, looks here first. `model/hub` brings them.
+A file on the hub, or in an object store, has a name in a folder of this machine, without content, so that all that
+looks for files finds it. What reads the bytes of a model's files, headers and tensors alike, looks here first.
+`model/remote` brings them.
+
+A `Place` says where such a file is. It can be sent to other processes, which read the file from there themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 __all__ = [
+    "Place",
     "RemoteFile",
     "Sequential",
+    "add_place",
     "add_remote_file",
+    "expecting",
     "file_pieces",
     "file_size",
     "forget",
     "held_memory",
+    "is_elsewhere",
+    "place_of",
     "remote_file",
     "settle",
 ]
+
+_HUB = re.compile(r"hf:/{1,2}", re.ASCII)  # a Path has only one slash left
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}[^/]", re.ASCII)
+_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
+"""Schemes that are recognised even without fsspec, to say what is missing."""
+_WEB = re.compile(r"https?:/{1,2}[^/?]+/[^?]*\.(?:gguf|safetensors)(?:\?.*)?", re.ASCII | re.IGNORECASE)
+_OURS = ("hf", "http", "https", "file", "local", "data")
+"""Schemes that fsspec has, too, and that are none of its here: pages are no folders."""
+
+
+class Place(Protocol):
+    """Where a file is, for any process: picklable, and without anything secret.
+
+    size:     in bytes
+    identity: what is the same in two runs where the bytes are
+    hashed:   a file that was read as a whole is held against a hash that is known where it is
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def hashed(self) -> bool: ...
 
 
 class RemoteFile(Protocol):
@@ -43,6 +80,14 @@ class RemoteFile(Protocol):
         """Fill `out` with bytes of tensors; from any thread."""
         ...
 
+    def expect(self, ranges: Sequence[tuple[int, int]]) -> object:
+        """These bytes, each range from and up to, are about to be read, and nothing beside them. For `unexpect`."""
+        ...
+
+    def unexpect(self, expected: object) -> None:
+        """They have been read. What was kept of them is thrown away."""
+        ...
+
     def settle(self) -> bool:
         """True if what was read is what the file should be, False where that can't be told; ModelError if it isn't."""
         ...
@@ -53,16 +98,55 @@ class RemoteFile(Protocol):
 
 
 _files: dict[Path, RemoteFile] = {}
+_places: dict[Path, Place] = {}
 
 
-def add_remote_file(path: Path, file: RemoteFile) -> None:
-    """From now on the bytes of this path come from there."""
+def is_elsewhere(ref: str | Path) -> bool:
+    """True for the address of a model on the hub or in an object store, unless there is a path of that name.
+
+    What is an address is said here, for all commands: hf://, the schemes that fsspec knows, and URLs of single files.
+    """
+    text = os.fspath(ref)
+    if ":/" not in text or os.path.lexists(text):
+        return False
+    if _HUB.match(text) or _WEB.fullmatch(text):
+        return True
+    match = _URL.match(text)
+    return match is not None and _is_store(match["scheme"].lower())
+
+
+def _is_store(scheme: str) -> bool:
+    if scheme in _STORES:
+        return True
+    if scheme in _OURS:
+        return False
+    try:
+        from fsspec.registry import known_implementations, registry
+    except ImportError:
+        return False
+    return scheme in known_implementations or scheme in registry
+
+
+def add_remote_file(path: Path, file: RemoteFile, place: Place | None = None) -> None:
+    """From now on the bytes of this path come from there. place: None where no other process gets it"""
     _files[path] = file
+    if place is not None:
+        _places[path] = place
+
+
+def add_place(path: Path, place: Place) -> None:
+    """The bytes of this path, which lie in it, are those of the place, which others can get."""
+    _places[path] = place
 
 
 def remote_file(path: Path) -> RemoteFile | None:
     """What brings the bytes of this path; None where they lie in it."""
     return _files.get(path)
+
+
+def place_of(path: Path) -> Place | None:
+    """Where any process gets the bytes of this path; None where only this machine has them."""
+    return _places.get(path)
 
 
 def file_size(path: Path) -> int:
@@ -87,6 +171,16 @@ def file_pieces(path: Path, count: int = 1 << 20) -> Iterator[bytes]:
 def held_memory(paths: Iterable[Path]) -> int:
     """Bytes of memory that reading remote files takes, at about."""
     return sum(_files[path].held for path in paths if path in _files)
+
+
+@contextmanager
+def expecting(ranges: Mapping[Path, Sequence[tuple[int, int]]]) -> Iterator[None]:
+    """Within the block only these bytes of remote files are read, so nothing else is fetched, and nothing stays."""
+    with ExitStack() as stack:
+        for path, them in ranges.items():
+            if (file := _files.get(path)) is not None:
+                stack.callback(file.unexpect, file.expect(them))
+        yield
 
 
 def settle(paths: Iterable[Path]) -> list[Path]:

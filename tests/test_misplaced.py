@@ -113,7 +113,9 @@ def test_folders_and_urls(place: Role) -> None:
     with pytest.raises(error, match=r"a folder of GGUF files.*give the file: .*a\.gguf.* another of its 2"):
         read("ggufs")
     with pytest.raises(error, match="is a URL; download it"):
-        read("https://huggingface.co/org/name/resolve/main/model.gguf")
+        read("https://huggingface.co/org/name/tree/main")
+    with pytest.raises(error, match="is a page on the hub; write hf://org/name for the model"):
+        read("https://huggingface.co/org/name")
 
 
 def test_a_name_on_hugging_face(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

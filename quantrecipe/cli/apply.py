@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.delivery import Delivery, delivery_of, say_sent, sent_document
 from quantrecipe.cli.errors import print_renamed, print_warning, printable
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.executors import check_executor
-from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option, folder_option
+from quantrecipe.cli.options.paths import MODEL, RECIPE, delivered_option, file_option
 from quantrecipe.cli.options.shared import engine_option, force_option
 from quantrecipe.cli.options.sharing import Sharing, sharing_options
 from quantrecipe.cli.options.texts import verify_layers_option, verify_option
@@ -36,7 +37,9 @@ from quantrecipe.remote_files import forget
 from quantrecipe.wording import some_of
 
 if TYPE_CHECKING:
+    from quantrecipe.model.objects import ObjectAddress
     from quantrecipe.output.apply import Result
+    from quantrecipe.output.uploads.upload import Sent
     from quantrecipe.plan.plan import Plan
     from quantrecipe.refine import Trial
 
@@ -69,8 +72,17 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
 )
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=RECIPE)
 @click.argument("model", type=MODEL)
-@file_option("-o", "--output", help="Where to write. [default: MODEL-RECIPE.gguf in the current folder]")
-@folder_option("--out-dir", help="Folder for the outputs; made if it isn't there.")
+@delivered_option(
+    "-o",
+    "--output",
+    help="Where to write; s3://BUCKET/FILE.gguf uploads it. [default: MODEL-RECIPE.gguf in the current folder]",
+)
+@delivered_option(
+    "--out-dir",
+    metavar="DIR",
+    folder=True,
+    help="Folder for the outputs, as with -o; made if it isn't there.",
+)
 @plan_options
 @file_option(
     "--reuse",
@@ -99,7 +111,7 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
 @click.option(
     "--keep-download",
     is_flag=True,
-    help="Of a model on the hub: keep what was downloaded of its tensors, as far as there is room, for the next time.",
+    help="Of a model on the hub or in a store: keep what came of its tensors for next time, as far as there is room.",
 )
 @locked_option
 @click.option("--dry-run", is_flag=True, help="Show the plan, and write nothing.")
@@ -110,8 +122,8 @@ def command(
     /,
     recipes: tuple[str, ...],
     model: Path,
-    output: Path | None,
-    out_dir: Path | None,
+    output: Path | ObjectAddress | None,
+    out_dir: Path | ObjectAddress | None,
     reuse: Path | None,
     store: Path | None,
     held_out: tuple[str, ...],
@@ -171,20 +183,22 @@ def command(
     if held_out and locked is not None:
         raise click.UsageError("--locked and --verify exclude each other: a lock leaves nothing to decide.")
     require_locked(locked, plans, registry)
-    folder = out_dir or Path()
-    paths = [output or folder / default_name(model, plan.recipe, part=wanted.part) for plan in plans]
+    delivery = delivery_of(output, out_dir)
+    here, folder = _here(output, delivery), _folder(out_dir, delivery)
+    paths = [here or folder / default_name(model, plan.recipe, part=wanted.part) for plan in plans]
+    outputs = list(zip(plans, paths, strict=True))
     if dry_run:
         if as_json:
             documents = [
-                plan_document(plan, wanted) | {"output": str(path)}
-                for plan, path in zip(plans, paths, strict=True)
+                plan_document(plan, wanted) | {"output": _name(path, delivery)} for plan, path in outputs
             ]
             ctx.print_json(documents if len(documents) > 1 else documents[0])
             return
-        for plan, path in zip(plans, paths, strict=True):
+        for plan, path in outputs:
             ctx.console.print(render_plan(plan, warnings=len(plans) == 1))
             print_told(ctx, plan, wanted)
-            ctx.console.print(printable(f"would write {_names(output_paths(path, len(plan.files)))}"))
+            files = output_paths(path, len(plan.files))
+            ctx.console.print(printable(f"would write {_names([_name(it, delivery) for it in files])}"))
         if len(plans) > 1 and any(plan.warnings for plan in plans):
             ctx.console.print(render_shared_warnings(plans))
         return
@@ -192,22 +206,47 @@ def command(
         ctx.err.print(render_warnings(plans[0]) if len(plans) == 1 else render_shared_warnings(plans))
     warn_of_matrices(ctx, plans)
     warn_of_running(ctx, plans, wanted)
-    if out_dir is not None:
+    if isinstance(out_dir, Path):
         _make_folder(out_dir)
+    if delivery is not None and sharing.pieces is None and (sharing.assemble or sharing.share is not None):
+        raise click.UsageError("name the folder of the pieces with --pieces: -o lies in an object store.")
     trial: Trial | None = None
     if sharing.share is not None:
         from quantrecipe.cli.shared_work import run_part
 
         unchecked = run_part(
-            *(ctx, plans[0], paths[0], sharing, registry),
+            *(ctx, plans[0], paths[0] if delivery is None else Path(paths[0].name), sharing, registry),
             as_json=as_json,
             threads=threads,
-            force=force,
+            force=force or delivery is not None,  # the file isn't written here
             nan=nan,
             store=store,
         )
         _leave_downloads(ctx, plans[0], unchecked, keep=keep_download)
         return
+    if delivery is not None and sharing.assemble:
+        result, sent = delivery.send_pieces(
+            *(ctx, plans[0], paths[0], sharing.pieces or Path()),
+            make=not sharing.no_make,
+            force=force,
+            registry=registry,
+            threads=threads,
+            nan=nan,
+            store=store,
+        )
+        _leave_downloads(ctx, plans[0], result.unchecked, keep=keep_download)
+        if as_json:
+            ctx.print_json(_document(plans[0], result, delivery, sent))
+        else:
+            ctx.console.print(render_summary(plans, [result], written=False))
+            say_sent(ctx, sent)
+        return
+    overwrite = force or delivery is not None  # of what lies here until it is uploaded
+    if delivery is not None:
+        click.get_current_context().call_on_close(delivery.tidy)
+        if delivery.begin(outputs, nan=nan, force=force):
+            _say_uploaded(ctx, delivery.send(ctx, outputs, force=force), as_json=as_json)
+            return
     if sharing.wanted:
         from quantrecipe.cli.shared_work import write_shared
 
@@ -215,7 +254,7 @@ def command(
             write_shared(
                 *(ctx, plans[0], paths[0], sharing, registry),
                 threads=threads,
-                force=force,
+                force=overwrite,
                 nan=nan,
                 store=store,
             )
@@ -224,13 +263,13 @@ def command(
         from quantrecipe.cli.trying import held_out_texts, write_better
         from quantrecipe.engine import require_engine
 
-        check_output(paths[0], force=force, gguf=True)
+        check_output(paths[0], force=overwrite, gguf=True)
         texts = held_out_texts(ctx, planned, plans[0], held_out, paths[0].parent)
         plan, result, trial = write_better(
             *(ctx, planned, plans[0], texts, paths[0]),
             recipe=planned.recipes[0],
             by_layer=by_layer,
-            force=force,
+            force=overwrite,
             nan=nan,
             reuse=reuse,
             store=store,
@@ -242,10 +281,10 @@ def command(
     else:
         with apply_progress(ctx.err) as progress:
             results = apply_plans(
-                list(zip(plans, paths, strict=True)),
+                outputs,
                 registry=registry,
                 threads=threads,
-                force=force,
+                force=overwrite,
                 nan=nan,
                 reuse=reuse,
                 store=store,
@@ -254,17 +293,27 @@ def command(
                 keep=keep_asked(ctx.err, progress, keep_part=keep_part),
             )
     _leave_downloads(ctx, plans[0], results[0].unchecked, keep=keep_download)
+    sent = () if delivery is None else delivery.send(ctx, outputs, force=force)
     if as_json:
-        written = [_document(plan, result) for plan, result in zip(plans, results, strict=True)]
+        written = [_document(plan, it, delivery, sent) for plan, it in zip(plans, results, strict=True)]
         if trial is not None:
             written[0]["verified"] = trial
         ctx.print_json(written if len(written) > 1 else written[0])
     else:
-        ctx.console.print(render_summary(plans, results))
+        ctx.console.print(render_summary(plans, results, written=delivery is None))
+        say_sent(ctx, sent)
         if trial is not None:
             from quantrecipe.cli.trying import render_trial
 
             ctx.console.print(render_trial(trial))
+
+
+def _say_uploaded(ctx: Context, sent: Sequence[Sent], *, as_json: bool) -> None:
+    """What is said of files that an earlier run has written, and this one uploaded."""
+    if as_json:
+        ctx.print_json({"uploaded": sent_document(sent)})
+    else:
+        say_sent(ctx, sent)
 
 
 def _leave_downloads(ctx: Context, plan: Plan, unchecked: Sequence[Path], *, keep: bool) -> None:
@@ -286,17 +335,36 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _names(paths: Sequence[Path]) -> str:
-    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} … {paths[-1].name}"
+def _names(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1].rpartition('/')[2]}"
 
 
-def _document(plan: Plan, result: Result) -> dict[str, Any]:
+def _here(output: Path | ObjectAddress | None, delivery: Delivery | None) -> Path | None:
+    """What was given as -o, or stands for it on this machine."""
+    return output if isinstance(output, Path) else None if delivery is None else delivery.output
+
+
+def _folder(out_dir: Path | ObjectAddress | None, delivery: Delivery | None) -> Path:
+    """The folder for outputs that weren't named."""
+    if isinstance(out_dir, Path):
+        return out_dir
+    return Path() if delivery is None or delivery.out_dir is None else delivery.out_dir
+
+
+def _name(path: Path, delivery: Delivery | None) -> str:
+    """What a file is called where it goes to."""
+    return str(path if delivery is None else delivery.address(path))
+
+
+def _document(plan: Plan, result: Result, delivery: Delivery | None, sent: Sequence[Sent]) -> dict[str, Any]:
     from quantrecipe.plan.group import totals
 
+    names = [_name(path, delivery) for path in result.paths]
+    uploaded = [it for it in sent_document(sent) if it["address"] in names]
     return {
         "recipe": plan.recipe,
-        "output": result.path,
-        "files": result.paths,
+        "output": names[0],
+        "files": names,
         "nbytes": result.nbytes,
         "weights": plan.size,
         "bits_per_weight": rounded_bits(plan.bits_per_weight),
@@ -314,4 +382,5 @@ def _document(plan: Plan, result: Result) -> dict[str, Any]:
         "resumed_weights": result.left,
         "made_again": result.differing,
         "types": totals(plan.assignments),
+        **({} if delivery is None else {"uploaded": uploaded}),
     }

@@ -238,7 +238,7 @@ def existing_gguf(path: str | Path) -> Path:
     if not path.exists():
         raise EvaluationError("there is no such file", file=path)
     if remote_file(path) is not None:
-        what = "lies on the hub, and llama.cpp runs files of this machine"
+        what = "doesn't lie on this machine, and llama.cpp runs files of this machine"
         raise EvaluationError(what, "download it, and give the file", file=path)
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":

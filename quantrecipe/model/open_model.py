@@ -1,6 +1,7 @@
 """open_model: whatever holds a model becomes a Model.
 
     hf://OWNER/NAME[@REVISION][/PATH]                            model/hub, and then one of these
+    s3://BUCKET/FOLDER, gs://…, and all that fsspec reads        model/objects, and then one of these
     FILE.gguf, recognised by its first bytes                     model/gguf_file
     folder with config.json, or a .safetensors file in one       model/huggingface
     .safetensors file, or folder of them, without config.json    tensors keep their names
@@ -26,6 +27,7 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.not_a_model import refuse_peft
 from quantrecipe.model.reference_models import is_reference, open_reference
 from quantrecipe.model.storable import as_tensor_info
+from quantrecipe.remote_files import is_elsewhere
 
 if TYPE_CHECKING:
     from quantrecipe.model.safetensors import Checkpoint
@@ -90,13 +92,19 @@ def _by_converter(folder: Path, checkout: Path, part: str, registry: Registry | 
 
 
 def located(ref: str | Path) -> Path:
-    """Where a model's files are: of one on the hub, a folder that stands for it. ModelError where it isn't there."""
-    if os.fspath(ref).startswith("hf:/"):  # what speaks with the hub is loaded for this alone
-        from quantrecipe.model.hub import is_hub_address, mirrored
+    """Where a model's files are: of one on the hub, or in an object store, a folder that stands for it.
 
-        if is_hub_address(ref):
-            return mirrored(ref)
-    return Path(ref)
+    ModelError where it isn't there.
+    """
+    if not is_elsewhere(ref):  # what speaks with the hub, or with stores, is loaded for this alone
+        return Path(ref)
+    if os.fspath(ref).startswith("hf:/"):
+        from quantrecipe.model import hub
+
+        return hub.mirrored(ref)
+    from quantrecipe.model import objects
+
+    return objects.mirrored(ref)
 
 
 def _open(

@@ -19,7 +19,7 @@ from quantrecipe.plan.metadata import (
 )
 from quantrecipe.plan.plan import Plan, PlannedFile
 
-__all__ = ["write_headers"]
+__all__ = ["encoded_headers", "write_headers"]
 
 
 def write_headers(
@@ -29,7 +29,18 @@ def write_headers(
     written: Mapping[str, str],
     remarked: Mapping[str, int],
 ) -> None:
-    """Write the headers. A companion's source is that of its owner.
+    """Write the headers; arguments as of `encoded_headers`."""
+    headers = encoded_headers(plan, sources, written, remarked)
+    for header, file, part in zip(headers, plan.files, parts, strict=True):
+        part.write(memoryview(header), 0)
+        if part.left:  # what lies between tensors has no hash in the journal
+            _write_gaps(file, part)
+
+
+def encoded_headers(
+    plan: Plan, sources: Mapping[str, str], written: Mapping[str, str], remarked: Mapping[str, int]
+) -> list[bytes]:
+    """The headers of a plan's files. A companion's source is that of its owner.
 
     sources, written: XXH3-128, in hex, of what each tensor was made from, and of its data
     remarked: on how many matrices of a tensor its encoder made remarks
@@ -39,10 +50,7 @@ def write_headers(
         DATA_HASHES: hashes_value([written[a.tensor.name] for a in plan.assignments]),
         REMARKED: remarked_value([remarked.get(a.tensor.name, 0) for a in plan.assignments]),
     }
-    for file, part in zip(plan.files, parts, strict=True):
-        part.write(memoryview(_header(plan, file, known)), 0)
-        if part.left:  # what lies between tensors has no hash in the journal
-            _write_gaps(file, part)
+    return [_header(plan, file, known) for file in plan.files]
 
 
 def _write_gaps(file: PlannedFile, part: PartFile) -> None:

@@ -1,8 +1,8 @@
 """run_key: what the bytes of an output depend on, so that a run goes on only with what would have come out of itself.
 
 The model's files are known by name, size, time of change, and a hash of both their ends: to read all of hundreds of
-gigabytes would take as long as a good part of the work. Those on the hub are known by their commit; what llama.cpp's
-converter computes is known by nothing, so no other run goes on with it.
+gigabytes would take as long as a good part of the work. Those on the hub are known by their commit, those in an object
+store by what it says of them; what llama.cpp's converter computes is known by nothing, so no other run goes on with it.
 
 Machines that share a run may each have a copy of the model, made at another time. There, samples from all over a file
 take the place of the time of change.
@@ -19,7 +19,7 @@ import xxhash
 from quantrecipe import __version__
 from quantrecipe.errors import ModelError
 from quantrecipe.plan.plan import Plan
-from quantrecipe.remote_files import remote_file
+from quantrecipe.remote_files import place_of, remote_file
 
 __all__ = ["difference", "file_key", "run_key"]
 
@@ -71,12 +71,15 @@ def _encoders(plan: Plan) -> list[Any]:
 
 def file_key(path: Path, *, copies: bool = False) -> list[Any]:
     """By what a file is known; `copies` as for `run_key`. ModelError where it can't be read."""
+    place = place_of(path)
     if (remote := remote_file(path)) is not None:
         head = xxhash.xxh3_128_hexdigest(remote.head(0, _END))
         return [path.name, remote.size, remote.identity or secrets.token_hex(16), head]
     try:
         with path.open("rb") as file:
             begin = file.read(_END)
+            if place is not None:  # some machines have it in a cache, others read it where it is
+                return [path.name, place.size, place.identity, xxhash.xxh3_128_hexdigest(begin)]
             size = file.seek(0, 2)
             file.seek(max(0, size - _END))
             ends = xxhash.xxh3_128_hexdigest(begin + file.read(_END))

@@ -15,6 +15,10 @@ from typing import Any
 
 import pytest
 
+sys.path.append(str(Path(__file__).parents[3] / "tests"))  # the hub of quantrecipe's own tests
+
+from support.hub_server import HubServer
+
 NODES = Path(__file__).parent / "nodes"
 """Folders for PYTHONPATH, which make nodes unlike each other."""
 TEST_SECONDS, SESSION_SECONDS = 100, 400
@@ -81,7 +85,22 @@ class TestCluster:
 
 
 @pytest.fixture(scope="session")
-def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    """A hub without files. The environment, which all nodes have from this process, names it, a token and a cache."""
+    from quantrecipe.core.cache import cache_folder
+
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "kernels").symlink_to((cache_folder() / "kernels").absolute())
+    with HubServer({}) as server, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("HF_ENDPOINT", server.endpoint)
+        patched.setenv("HF_TOKEN", "hf_of_the_nodes")
+        patched.setenv("HF_HUB_CACHE", str(folder / "theirs"))
+        patched.setenv("QUANTRECIPE_CACHE_DIR", str(folder))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def empty_cluster(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
     """The cluster without a node that works."""
     cluster = TestCluster(tmp_path_factory.mktemp("cluster") / "gate")
 

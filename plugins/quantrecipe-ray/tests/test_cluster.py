@@ -137,6 +137,29 @@ def test_four_workers_make_the_same_file(
     assert made(RayExecutor(), plan, tmp_path / "out.gguf", pieces=pieces) == peace
 
 
+def test_nodes_read_a_model_on_the_hub_by_themselves(
+    model: Path, peace: bytes, hub: Any, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each the ranges of its own units, each range once, with the token of its own environment."""
+    import huggingface_hub.constants as known
+
+    monkeypatch.setattr(known, "ENDPOINT", hub.endpoint)
+    template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(known, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setenv("HF_TOKEN", "hf_of_who_asks")
+    hub.files = {model.name: model.read_bytes()}
+    opened = open_model(f"hf://owner/tiny-code/{model.name}", registry=REGISTRY)
+    recipe = load_recipe_text(RECIPE, registry=REGISTRY)
+    plan = make_plan(recipe, opened, registry=REGISTRY)
+    hub.asked.clear()
+    assert made(RayExecutor(), plan, tmp_path / "out.gguf") == peace
+    tensors = sum(extent.nbytes for source in opened.sources.values() for extent in source.extents)
+    sent = sorted(hub.ranges_of(model.name))
+    assert sum(last - first + 1 for first, last in sent) == tensors
+    assert len(sent) == len(set(sent)) > 3
+    assert {it.token for it in hub.asked if "resolve" in it.path} == {"Bearer hf_of_the_nodes"}
+
+
 def test_a_node_that_dies_at_work_is_told_and_missed_by_nobody(
     plan: Plan, peace: bytes, cluster: Any, node: Callable[..., Any], tmp_path: Path
 ) -> None:

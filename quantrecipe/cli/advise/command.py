@@ -17,6 +17,7 @@ from quantrecipe.cli.planned.inputs import importance_in, sensitivity_in
 from quantrecipe.cli.planned.speeds import speeds_here
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import ModelError, RecipeError
+from quantrecipe.remote_files import is_elsewhere
 
 if TYPE_CHECKING:
     from quantrecipe.fit.advise import Room, Where
@@ -165,7 +166,7 @@ def _sorted_out(
     for text in what:
         if text.endswith(SUFFIXES):
             candidates.append(named_candidate(text, registry))
-        elif text.startswith(("shapes/", "hf://")) or Path(text).exists():
+        elif text.startswith("shapes/") or is_elsewhere(text) or Path(text).exists():
             models[text] = open_model(text, arch=arch, registry=registry)
         else:
             try:

@@ -172,7 +172,7 @@ def check_engine(engine: Path | None, machine: Machine) -> list[Finding]:
 
 
 def check_caches() -> list[Finding]:
-    """Compiled kernels, references, and what came from the hub: where they are kept, and how much there is."""
+    """Compiled kernels, references, and what came from elsewhere: where they are kept, and how much there is."""
     from quantrecipe.core.cache import cache_folder, kernel_folder
 
     try:
@@ -196,7 +196,12 @@ def check_caches() -> list[Finding]:
     )
     facts = {"folder": str(kernels), "writable": True, "compiled": count, "nbytes": nbytes}
     findings = [Finding("kernels", "ok", what, lines=(str(kernels),), facts=facts)]
-    for name, kept in (("references", "kept by eval"), ("hub", "files of models on the hub")):
+    kinds = {
+        "references": "kept by eval",
+        "hub": "files of models on the hub",
+        "objects": "files of models in object stores",
+    }
+    for name, kept in kinds.items():
         count, nbytes = _content(folder / name)
         if count:
             what = f"{count} {kept}, {bytes_text(nbytes)}; may be deleted"

@@ -10,18 +10,45 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["FILE", "FILE_OR_RECIPE", "MODEL", "RECIPE", "file_option", "folder_option"]
+from quantrecipe.remote_files import is_elsewhere
+
+__all__ = ["FILE", "FILE_OR_RECIPE", "MODEL", "RECIPE", "delivered_option", "file_option", "folder_option"]
 
 
 class _File(click.Path):
-    """A path, or hf://OWNER/NAME, which becomes the path of what stands for it here."""
+    """A path, or an address (hf://OWNER/NAME, s3://…), which becomes the path of what stands for it here."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, str) and value.startswith("hf://"):
+        if isinstance(value, str) and is_elsewhere(value):
             from quantrecipe.model.open_model import located
 
             return located(value)
         return super().convert(value, param, ctx)
+
+
+class _Output(click.Path):
+    """A path to write to. `stores`: it may be an address in an object store, too."""
+
+    def __init__(self, *, stores: bool = False, folder: bool = False) -> None:
+        super().__init__(path_type=Path, file_okay=not folder)
+        self._stores = stores
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str) or not is_elsewhere(value):
+            return super().convert(value, param, ctx)
+        if value.startswith(("hf:", "http:", "https:")):
+            self.fail(
+                f"{value} isn't a place to write to: bring files to the hub with `quantrecipe publish`.",
+                param,
+                ctx,
+            )
+        if not self._stores:
+            self.fail(f"{value}: this is written to a file of this machine.", param, ctx)
+        if self.file_okay and value.endswith("/"):
+            self.fail(f"{value} is a folder: name a file in it, or say --out-dir.", param, ctx)
+        from quantrecipe.model.objects import ObjectAddress
+
+        return ObjectAddress.parse(value)
 
 
 FILE = _File(path_type=Path)
@@ -56,7 +83,7 @@ class _Recipe(click.ParamType["str"]):
 
 
 class _Model(_File):
-    """The path of a model, shapes/NAME, or hf://OWNER/NAME; the shell completes the first two."""
+    """The path of a model, shapes/NAME, or an address (hf://, s3://); the shell completes the first two."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -75,13 +102,21 @@ MODEL = _Model(path_type=Path)
 def file_option(
     *names: str, help: str, metavar: str = "FILE", **more: Any
 ) -> Callable[[F], F]:  # as click has it
-    """An option whose value is a file."""
-    return click.option(*names, type=FILE, metavar=metavar, help=help, **more)
+    """An option whose value is a file; of -o, one that is written."""
+    kind = _Output() if "-o" in names else FILE
+    return click.option(*names, type=kind, metavar=metavar, help=help, **more)
 
 
 def folder_option(*names: str, help: str, metavar: str = "DIR") -> Callable[[F], F]:  # as click has it
     """An option whose value is a folder, which needn't be there yet."""
     return click.option(*names, type=click.Path(path_type=Path, file_okay=False), metavar=metavar, help=help)
+
+
+def delivered_option(
+    *names: str, help: str, metavar: str = "FILE", folder: bool = False
+) -> Callable[[F], F]:  # as click has it
+    """An option whose value is a file or folder to write to, here or in an object store."""
+    return click.option(*names, type=_Output(stores=True, folder=folder), metavar=metavar, help=help)
 
 
 def _items(names: Iterable[str], incomplete: str, suffixes: tuple[str, ...]) -> list[CompletionItem]:

@@ -92,8 +92,13 @@ def _recipes(names: Sequence[str], count: int) -> str:
     return printable(", ".join(names)) if len(names) <= 3 else f"{len(names)} of {count} recipes"
 
 
-def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> RenderableType:
-    """What `apply` wrote, in what time, and what is unusual about it."""
+def render_summary(
+    plans: Sequence[Plan], results: Sequence[Result], *, written: bool = True
+) -> RenderableType:
+    """What `apply` made, in what time, and what is unusual about it.
+
+    written: the files are where they are to be, and named
+    """
     first = results[0]
     seconds = f"in {duration_text(first.seconds)} with {first.threads} threads"
     if first.compile_seconds:
@@ -104,7 +109,10 @@ def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> Renderab
     lines: list[RenderableType] = [render_totals(plans[0])] if len(plans) == 1 else [_outputs(plans, results)]
     for result in results:
         lines += [
-            Paragraph(f"! {printable(name)}: {_not_finite(count)}, and 0 in {result.path}", "yellow")
+            Paragraph(
+                f"! {printable(name)}: {_not_finite(count)}, and 0 in {result.path if written else result.path.name}",
+                "yellow",
+            )
             for name, count in result.nonfinite.items()
         ]
         about: dict[str, list[str]] = {}
@@ -129,7 +137,7 @@ def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> Renderab
         what = f"{some_of(first.differing, 2)}: the part had other bytes than its journal said, so made again"
         lines.append(Paragraph(f"! {printable(what)}", "yellow"))
     lines.append(Paragraph(f"{seconds}; {rate}"))
-    paths = (path for result in results for path in result.paths)
+    paths = (path for result in results for path in result.paths if written)
     lines += [Text.assemble("wrote ", (printable(str(path)), "bold")) for path in paths]
     return Lines(*lines)
 

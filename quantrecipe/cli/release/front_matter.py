@@ -17,6 +17,7 @@ from quantrecipe.remote_files import remote_file
 __all__ = ["Origin", "front_matter", "origin_of"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_HUB_IDENTITY = re.compile(r"(?P<repo>[^/@\s:]+/[^/@\s]+)@(?P<commit>[0-9a-f]{40})/")
 _ON_HUB = re.compile(r"https://huggingface\.co/([^/\s]+/[^/\s?#]+)/?")
 _TAGS = ("gguf", "quantized", "quantrecipe")
 
@@ -40,9 +41,9 @@ def origin_of(release: Release, model: Model) -> Origin:
 def _place_of(model: Model) -> Origin:
     """Of a model that was named hf://OWNER/NAME, and of one in Hugging Face's own cache."""
     for path in model.files:
-        if (file := remote_file(path)) is not None:
-            repo, _, rest = file.identity.partition("@")
-            return repo, rest.partition("/")[0]
+        file = remote_file(path)
+        if file is not None and (match := _HUB_IDENTITY.match(file.identity)):
+            return match["repo"], match["commit"]
     folder = model.path if model.path.is_dir() else model.path.parent
     return _in_cache(folder.absolute())
 

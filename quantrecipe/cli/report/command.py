@@ -17,6 +17,7 @@ from quantrecipe.cli.options.shared import force_option
 from quantrecipe.cli.planned.planning import PlanOptions, plan_options
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import EvaluationError, OutputError, RecipeError
+from quantrecipe.remote_files import is_elsewhere
 
 if TYPE_CHECKING:
     from quantrecipe.cli.report.estimates import Estimate
@@ -120,7 +121,7 @@ def _sorted(ctx: Context, words: Sequence[str]) -> tuple[list[str], list[str]]:
     from quantrecipe.cli.word_order import is_model
 
     *before, last = words
-    are = [_is_on_the_hub(word) or is_model(word) for word in words]
+    are = [is_elsewhere(word) or is_model(word) for word in words]
     models = [*(word for word, it in zip(before, are, strict=False) if it), last]
     recipes = [word for word, it in zip(before, are, strict=False) if not it]
     if not are[-1] and _is_recipe(ctx, last):
@@ -132,10 +133,6 @@ def _sorted(ctx: Context, words: Sequence[str]) -> tuple[list[str], list[str]]:
     if len(recipes) > 2 or len(models) > 2 or (recipes and len(models) > 1):
         raise click.UsageError("give one file, two files, or one or two recipes and a model.")
     return recipes, models
-
-
-def _is_on_the_hub(word: str) -> bool:
-    return word.startswith("hf://")
 
 
 def _is_recipe(ctx: Context, word: str) -> bool:

@@ -8,7 +8,7 @@ room (`blocks.py`). The commit is in the folder's name, so that what was downloa
 Source: https://huggingface.co/docs/hub/api, and huggingface_hub, which speaks with the hub.
 """
 
-from quantrecipe.model.hub.address import HubAddress, is_hub_address
+from quantrecipe.model.hub.address import HubAddress
 from quantrecipe.model.hub.mirror import mirrored
 
-__all__ = ["HubAddress", "is_hub_address", "mirrored"]
+__all__ = ["HubAddress", "mirrored"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from quantrecipe.errors import ModelError
 
-__all__ = ["HubAddress", "is_hub_address"]
+__all__ = ["HubAddress"]
 
 _SCHEME = re.compile(r"hf:/{1,2}", re.ASCII)  # a Path has only one slash left
 _PART = r"[A-Za-z0-9][\w.-]{0,95}"
@@ -18,11 +18,6 @@ _ADDRESS = re.compile(
     re.ASCII,
 )
 _FORM = "write hf://OWNER/NAME, with @REVISION and /FOLDER or /FILE behind it if you like"
-
-
-def is_hub_address(ref: str | Path) -> bool:
-    """True for what begins with hf:// and isn't a path that is there."""
-    return _SCHEME.match(os.fspath(ref)) is not None and not os.path.lexists(ref)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,17 +1,21 @@
-"""fetch: a range of a file on the hub, tried again when a connection dies on the way."""
+"""HubPlace: a file on the hub, of which ranges are fetched, and tried again when a connection dies on the way."""
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from quantrecipe.core.cache import cache_folder
 from quantrecipe.errors import ModelError
 from quantrecipe.model.hub.address import HubAddress
 from quantrecipe.model.hub.listing import huggingface_hub, refusals
+from quantrecipe.model.remote.place import RemotePlace
 from quantrecipe.units import whole_number
 
-__all__ = ["Place", "fetch"]
+__all__ = ["HubPlace", "hub_folder"]
 
 _PATIENCE = 60  # seconds without a byte
 _TRIES = 6
@@ -31,14 +35,42 @@ class _BrokenError(Exception):
         self.after = after
 
 
+def hub_folder(address: HubAddress, commit: str) -> Path:
+    """The folder of this machine that stands for a repository at a commit; that of its blocks lies beside it."""
+    owner = address.repo.partition("/")[0]
+    return cache_folder() / "hub" / owner / commit / address.name
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """A file of a repository at a commit. size: what the hub said of it, in bytes."""
+class HubPlace(RemotePlace):
+    """A file of a repository at a commit.
+
+    size:   what the hub said of it, in bytes
+    sha256: the same, in hex; "" where it doesn't say
+    """
 
     address: HubAddress
     commit: str
     path: str
     size: int
+    sha256: str = ""
+
+    @property
+    def identity(self) -> str:
+        return f"{self.address.repo}@{self.commit}/{self.path}"
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(self.path.encode()).hexdigest()[:16]  # the commit is in the folder
+
+    @property
+    def folder(self) -> Path:
+        folder = hub_folder(self.address, self.commit)
+        return folder.with_name(f"{folder.name}.blocks")
+
+    @property
+    def hashed(self) -> bool:
+        return True
 
     @property
     def url(self) -> str:
@@ -46,26 +78,25 @@ class Place:
         found: str = huggingface_hub().hf_hub_url(self.address.repo, self.path, revision=self.commit)
         return found
 
+    def fetch(self, start: int, count: int) -> bytes:
+        """ModelError where it isn't as large as the hub said, too.
+
+        The hub's token goes to the hub alone: a redirect to another host doesn't get it.
+        """
+        for attempt in range(_TRIES):
+            try:
+                with refusals(self.address):
+                    return _once(self, start, count, last=attempt + 1 == _TRIES)
+            except _BrokenError as broken:
+                wait = _FIRST_WAIT * 2**attempt if broken.after is None else broken.after
+                time.sleep(min(wait, _LONGEST_WAIT))
+        raise AssertionError(self)
+
     def __str__(self) -> str:
         return f"hf://{self.address.repo}/{self.path}"
 
 
-def fetch(place: Place, start: int, count: int) -> bytes:
-    """`count` bytes from `start` on. ModelError where they can't be had, or the file isn't as large as the hub said.
-
-    The hub's token goes to the hub alone: a redirect to another host doesn't get it.
-    """
-    for attempt in range(_TRIES):
-        try:
-            with refusals(place.address):
-                return _once(place, start, count, last=attempt + 1 == _TRIES)
-        except _BrokenError as broken:
-            wait = _FIRST_WAIT * 2**attempt if broken.after is None else broken.after
-            time.sleep(min(wait, _LONGEST_WAIT))
-    raise AssertionError(place)
-
-
-def _once(place: Place, start: int, count: int, *, last: bool) -> bytes:
+def _once(place: HubPlace, start: int, count: int, *, last: bool) -> bytes:
     """_BrokenError for what is worth another try; at the last one, the error itself."""
     hub = huggingface_hub()
     headers = {"Range": f"bytes={start}-{start + count - 1}", "Accept-Encoding": "identity"}
@@ -103,7 +134,7 @@ def _once(place: Place, start: int, count: int, *, last: bool) -> bytes:
     return bytes(data[:count])
 
 
-def _check(place: Place, start: int, status: int, said: str, headers: Mapping[str, str]) -> None:
+def _check(place: HubPlace, start: int, status: int, said: str, headers: Mapping[str, str]) -> None:
     """ModelError where the answer isn't the range that was asked for, of a file of the size that was told."""
     if status != 206 and start:
         what = f"{place} is sent as a whole only, and not in parts"

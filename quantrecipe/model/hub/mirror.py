@@ -16,25 +16,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from quantrecipe.core.cache import cache_folder
-from quantrecipe.errors import ModelError, RecipeError
+from quantrecipe.errors import ModelError
 from quantrecipe.model.hub.address import HubAddress
-from quantrecipe.model.hub.blocks import Blocks
-from quantrecipe.model.hub.fetching import Place, fetch
-from quantrecipe.model.hub.hub_file import HubFile
+from quantrecipe.model.hub.fetching import HubPlace, hub_folder
 from quantrecipe.model.hub.listing import HubEntry, Listing, huggingface_hub, list_repository
-from quantrecipe.remote_files import add_remote_file
-from quantrecipe.units import parse_file_size
-from quantrecipe.whole_file import whole_file
+from quantrecipe.model.remote.block_file import BlockFile, read_heads
+from quantrecipe.model.remote.blocks import Blocks
+from quantrecipe.model.remote.small_files import LARGEST_SMALL, SMALL, WEIGHTS, keep_small
+from quantrecipe.remote_files import add_place, add_remote_file
 
 __all__ = ["mirrored"]
 
-_WEIGHTS = (".safetensors", ".gguf")
-_SMALL = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".md", ".vocab")
-_LARGEST_SMALL = 256 << 20  # bytes; the largest tokenizers have 40 MB
-_AT_ONCE = 16  # small files and headers
-_ROOM = "16GB"
-_ROOM_VARIABLE = "QUANTRECIPE_HUB_ROOM"
+_AT_ONCE = 16  # small files
 
 
 def mirrored(ref: str | Path) -> Path:
@@ -45,15 +38,14 @@ def mirrored(ref: str | Path) -> Path:
     address = HubAddress.parse(ref)
     listing = list_repository(address)
     meant = _meant(address, listing)
-    owner = address.repo.partition("/")[0]
-    folder = cache_folder() / "hub" / owner / listing.commit / address.name
-    blocks = Blocks(folder.with_name(f"{address.name}.blocks"), _room())
+    folder = hub_folder(address, listing.commit)
+    blocks = Blocks(folder.with_name(f"{address.name}.blocks"))
     try:
         weights = _lay_out(address, listing, meant, folder, blocks)
     except OSError as error:
         what = f"the files of {address} can't be kept: {error.strerror or error}"
         raise ModelError(what, "name another folder with QUANTRECIPE_CACHE_DIR", file=folder) from error
-    _read_heads(weights)
+    read_heads(it for it in weights if it.size and str(it.place).endswith(".safetensors"))
     return folder / address.path
 
 
@@ -69,16 +61,16 @@ def _meant(address: HubAddress, listing: Listing) -> list[HubEntry]:
     here = [entry for entry in listing.entries if PurePosixPath(entry.path).parent == path]
     # Such as 1_Pooling/config.json.
     below = [it for it in listing.entries if PurePosixPath(it.path).parent.parent == path and it not in here]
-    found = [*here, *(it for it in below if it.path.endswith(_SMALL))]
+    found = [*here, *(it for it in below if it.path.endswith(SMALL))]
     if not found:
-        some = ", ".join(sorted(name for name in names if name.endswith(_WEIGHTS))[:5])
+        some = ", ".join(sorted(name for name in names if name.endswith(WEIGHTS))[:5])
         what = (
             f"{address.repo} has no file or folder {address.path!r}"
             if address.path
             else f"{address.repo} is empty"
         )
         raise ModelError(what, f"it has {some}" if some else "look at its page on the hub")
-    if not any(entry.path.endswith(_WEIGHTS) for entry in here):
+    if not any(entry.path.endswith(WEIGHTS) for entry in here):
         what = f"{address} holds no .safetensors and no .gguf files"
         raise ModelError(what, "look for another repository with the same model, or download this one")
     return found
@@ -86,61 +78,44 @@ def _meant(address: HubAddress, listing: Listing) -> list[HubEntry]:
 
 def _lay_out(
     address: HubAddress, listing: Listing, meant: Sequence[HubEntry], folder: Path, blocks: Blocks
-) -> list[HubFile]:
+) -> list[BlockFile]:
     """Make the folder; the files in it whose bytes come later."""
     folder.mkdir(parents=True, exist_ok=True)
     weights, small = [], []
     for entry in meant:
         path = folder / entry.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        place = Place(address=address, commit=listing.commit, path=entry.path, size=entry.size)
-        is_weights = entry.path.endswith(_WEIGHTS)
+        place = HubPlace(
+            address=address, commit=listing.commit, path=entry.path, size=entry.size, sha256=entry.sha256
+        )
+        is_weights = entry.path.endswith(WEIGHTS)
         if is_weights and not path.exists() and (cached := _cached(place)):
             with suppress(OSError):  # no links on this file system: it is downloaded
                 path.symlink_to(cached)
         if is_weights and not path.is_symlink():
             path.touch()
-            file = HubFile(place, blocks, entry.sha256)
-            add_remote_file(path, file)
+            file = BlockFile(place, blocks)
+            add_remote_file(path, file, place)
             weights.append(file)
-        elif entry.path.endswith(_SMALL) and entry.size <= _LARGEST_SMALL and not path.exists():
-            small.append((place, path))
+        elif is_weights:
+            add_place(path, place)
+        elif entry.path.endswith(SMALL) and entry.size <= LARGEST_SMALL:
+            add_place(path, place)
+            small += [(place, path)] if not path.exists() else []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(lambda it: _download(*it), small))
     return weights
 
 
-def _download(place: Place, path: Path) -> None:
+def _download(place: HubPlace, path: Path) -> None:
     data = Path(cached).read_bytes() if (cached := _cached(place)) else b""
     if len(data) != place.size and place.size:
-        data = fetch(place, 0, place.size)
-    with whole_file(path, durable=False) as file:
-        file.write(data)
+        data = place.fetch(0, place.size)
+    keep_small(path, data)
 
 
-def _cached(place: Place) -> str:
+def _cached(place: HubPlace) -> str:
     """The file in huggingface_hub's cache, "" where it isn't there."""
     found = huggingface_hub().try_to_load_from_cache(place.address.repo, place.path, revision=place.commit)
     whole = isinstance(found, str) and os.path.isfile(found) and os.path.getsize(found) == place.size  # noqa: PTH113, PTH202
     return found if whole else ""
-
-
-def _read_heads(weights: Sequence[HubFile]) -> None:
-    """Ask for the headers of safetensors side by side: a model of 600 GB has a hundred, and each takes a moment."""
-    many = [file for file in weights if file.place.path.endswith(".safetensors") and file.size]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(_read_head, many))
-
-
-def _read_head(file: HubFile) -> None:
-    length = int.from_bytes(file.head(0, 8), "little")
-    file.head(0, 8 + min(length, _LARGEST_SMALL))
-
-
-def _room() -> int:
-    """Bytes that blocks may take."""
-    text = os.environ.get(_ROOM_VARIABLE) or _ROOM
-    try:
-        return parse_file_size(text)
-    except RecipeError as error:
-        raise ModelError(f"{_ROOM_VARIABLE}: {error}") from error

@@ -164,14 +164,14 @@ class Joined(Operation):
         return max(source.stored_bytes(rows) for source in self.sources)
 
     def read(self, start: int, stop: int, reading: Reading) -> _Bytes:
-        found = [source.read(first, last, reading) for source, first, last in self._parts(start, stop)]
+        found = [source.read(first, last, reading) for source, first, last in self.parts(start, stop)]
         return (
             found[0]
             if len(found) == 1
             else np.concatenate(found or [np.empty((0, self.row_bytes), np.uint8)])
         )
 
-    def _parts(self, start: int, stop: int) -> Iterator[tuple[TensorSource, int, int]]:
+    def parts(self, start: int, stop: int) -> Iterator[tuple[TensorSource, int, int]]:
         """The sources that the rows are of, and which of their rows."""
         each = self.sources[0].total_rows
         if each * len(self.sources) == self.total_rows and self.sources[-1].total_rows == each:

@@ -234,11 +234,12 @@ class Stored(TensorSource):
         pieces = [
             piece
             for matrix in range(self.total_rows // rows if rows else 0)
-            for piece in self._between((matrix * rows + start) * width, (matrix * rows + stop) * width)
+            for piece in self.between((matrix * rows + start) * width, (matrix * rows + stop) * width)
         ]
         return replace(self, shape=(*self.shape[:-2], stop - start, self.cols), extents=tuple(pieces))
 
-    def _between(self, begin: int, end: int) -> Iterator[Extent]:
+    def between(self, begin: int, end: int) -> Iterator[Extent]:
+        """Where these of its bytes are."""
         for extent in self.extents:
             if end <= 0:
                 return

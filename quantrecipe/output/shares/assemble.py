@@ -38,7 +38,7 @@ from quantrecipe.plan.statistics import require_statistics
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.wording import some_of
 
-__all__ = ["Gathered", "assemble"]
+__all__ = ["Gathered", "assemble", "gather", "incomplete", "missing_units", "remove_damaged"]
 
 _CHUNK = 4 << 20  # bytes that are read and written in one go
 _SHOWN = 3
@@ -132,19 +132,19 @@ def assemble(
         unchecked: tuple[Path, ...] = ()
         compiled = 0.0
         while True:
-            if missing := _missing(found):
+            if missing := missing_units(found):
                 if not make:
-                    raise _incomplete(found, missing)
+                    raise incomplete(found, missing)
                 require_room(found)
                 compiled += compile_kernels(plan.assignments, registry, progress.compiling)
                 shift.run(missing, to_the_end=True)
                 unchecked = shift.settled(plan.model.files)
-            gathered, wrong = _gather(found)
+            gathered, wrong = gather(found)
             if not wrong:
                 wrong = _copy(gathered, places, threads, progress)
             if not wrong:
                 break
-            damaged += _remove_damaged(found, wrong, make)
+            damaged += remove_damaged(found, wrong, make)
         gathered.settle()
         write_headers(plan, parts, gathered.sources, gathered.written, gathered.remarked)
         give_names(parts)
@@ -167,12 +167,14 @@ def assemble(
     )
 
 
-def _missing(pieces: Pieces) -> list[WorkUnit]:
+def missing_units(pieces: Pieces) -> list[WorkUnit]:
+    """Those that have no piece."""
     made = pieces.made()
     return [unit for unit in pieces.units if unit.number not in made]
 
 
-def _incomplete(pieces: Pieces, missing: Sequence[WorkUnit]) -> OutputError:
+def incomplete(pieces: Pieces, missing: Sequence[WorkUnit]) -> OutputError:
+    """What to raise where these units are missing, and nobody is to make them."""
     leases = Leases(pieces.folder, "")
     try:
         who = {lease.who for unit in missing if (lease := leases.seen(unit.number)) and not lease.expired}
@@ -186,7 +188,7 @@ def _incomplete(pieces: Pieces, missing: Sequence[WorkUnit]) -> OutputError:
     )
 
 
-def _gather(pieces: Pieces) -> tuple[Gathered, list[tuple[Path, str]]]:
+def gather(pieces: Pieces) -> tuple[Gathered, list[tuple[Path, str]]]:
     """What the pieces say of themselves; and of those that can't be used, why."""
     gathered, wrong = Gathered(), []
     for unit in pieces.units:
@@ -254,7 +256,7 @@ def _copy_range(path: Path, made: MadeRange, part: PartFile, at: int, whole: xxh
     return digest.hexdigest() == made.data
 
 
-def _remove_damaged(pieces: Pieces, wrong: Iterable[tuple[Path, str]], make: bool) -> list[str]:
+def remove_damaged(pieces: Pieces, wrong: Iterable[tuple[Path, str]], make: bool) -> list[str]:
     """Have damaged pieces made again; the names of their first tensors."""
     by_path = dict(wrong)
     if not make:

@@ -38,6 +38,7 @@ from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.statistics import require_statistics
 from quantrecipe.registry import Registry, load_registry
+from quantrecipe.remote_files import place_of, remote_file, settle
 
 __all__ = ["apply_by"]
 
@@ -90,6 +91,7 @@ def apply_by(
     found = open_pieces(folder, plan, nan=handling, workers=_WORKERS, nbytes=nbytes)
     order = order_of(plan, registry, nan=handling, store=kept, pieces=(folder, found.run))
     made, width, read = found.made(), 0, 0
+    unchecked = _unchecked(plan)
     problems: dict[str, None] = {}
     missing = [unit for unit in found.units if unit.number not in made]
     progress.start(sum(unit.size for unit in found.units))
@@ -102,6 +104,7 @@ def apply_by(
                 read += done.read
                 problems |= dict.fromkeys(done.problems)
                 _tell(plan, task.given, progress, done)
+    settle(plan.model.files)
     result = assemble(
         plan, out, registry=registry, force=force, nan=nan, store=store, pieces=folder, progress=progress
     )
@@ -112,6 +115,7 @@ def apply_by(
         compile_seconds=compiled,
         read=read + result.read,
         store_problems=(*problems, *result.store_problems),
+        unchecked=unchecked,
     )
 
 
@@ -148,6 +152,7 @@ def _to_places(
             from_store += made.from_store
             problems |= dict.fromkeys(made.problems)
             _tell(plan, task.given, progress, made)
+        settle(plan.model.files)
         gathered.settle()
         _hash(gathered, plan, part_of)
         write_headers(plan, parts, gathered.sources, gathered.written, gathered.remarked)
@@ -165,6 +170,16 @@ def _to_places(
         reused=(),
         from_store=tuple(from_store),
         store_problems=tuple(problems),
+        unchecked=_unchecked(plan),
+    )
+
+
+def _unchecked(plan: Plan) -> tuple[Path, ...]:
+    """The files of which each worker read a part, so that nobody could hold them against the hash of the whole."""
+    return tuple(
+        path
+        for path in plan.model.files
+        if (place := place_of(path)) is not None and place.hashed and remote_file(path) is not None
     )
 
 

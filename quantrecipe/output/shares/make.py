@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import xxhash
 
 from quantrecipe.model.source.digest import combined, hash_bytes
+from quantrecipe.model.source.rows_read import read_for
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Job, Sink
 from quantrecipe.output.progress import Progress
@@ -22,6 +24,7 @@ from quantrecipe.output.stream import Stream
 from quantrecipe.output.transform import Handling
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.registry import Registry
+from quantrecipe.remote_files import expecting
 
 __all__ = ["MadeRange", "MadeUnit", "Maker", "Place", "assignments_by_matrix", "places"]
 
@@ -108,6 +111,10 @@ class Maker:
 
     def make(self, unit: WorkUnit, sink: Sink) -> MadeUnit:
         """Make it. Errors as `apply_plan`."""
+        with expecting(self._read(unit)):
+            return self._make(unit, sink)
+
+    def _make(self, unit: WorkUnit, sink: Sink) -> MadeUnit:
         found = list(places(self._by_name, unit))
         told = 0 if self._store is None else len(self._store.problems)
         stream = Stream(
@@ -136,6 +143,16 @@ class Maker:
             from_store=tuple(stream.from_store[0]),
             problems=() if self._store is None else tuple(self._store.problems[told:]),
         )
+
+    def _read(self, unit: WorkUnit) -> dict[Path, list[tuple[int, int]]]:
+        """The bytes that are read for a unit, by file: of files that lie elsewhere, no others are fetched."""
+        ranges: dict[Path, list[tuple[int, int]]] = {}
+        sources = self._plan.model.sources
+        read = [it for rows in unit.ranges for it in read_for(sources[rows.tensor], rows.start, rows.stop)]
+        read += [extent for name in unit.hashed for extent in sources[name].extents]
+        for extent in read:
+            ranges.setdefault(extent.path, []).append((extent.offset, extent.offset + extent.nbytes))
+        return ranges
 
     def _job(self, place: Place, sink: Sink) -> Job:
         """The stream writes rows where they are in the tensor: from where its first row would be."""

@@ -3,12 +3,14 @@
 The plan itself travels, and isn't made again: a recipe may leave types to a budget, and its parents lie in files that a
 worker's machine doesn't have. `travelling` says what of a plan is taken along.
 
-The model, the matrix and the statistics are read there under the same paths, and have to be the same files.
+The model, the matrix and the statistics are read there under the same paths, and have to be the same files. Of a model
+on the hub, or in an object store, the order has only where each file is and what it is: a worker reads the bytes of its
+own units from there, with the token or the keys of its own environment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from quantrecipe.api import Order
 from quantrecipe.errors import ModelError
+from quantrecipe.model.remote import open_places
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.shares.make import MadeUnit, Maker, assignments_by_matrix, places
 from quantrecipe.output.shares.piece import NewPiece
@@ -29,7 +32,7 @@ from quantrecipe.output.transform import Handling
 from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import Registry, load_registry
-from quantrecipe.remote_files import remote_file
+from quantrecipe.remote_files import Place, place_of, remote_file
 
 __all__ = ["open_worker", "order_of"]
 
@@ -49,15 +52,11 @@ def order_of(
     pieces: the folder that gets what they make, and the digest of the run; None: they return it
     ModelError where the model can't be read on another machine.
     """
-    if any(remote_file(path) is not None for path in plan.model.files):
-        raise ModelError(
-            "lies on the hub, and workers read files",
-            "download it (hf download), or use --part, where each process reads it from the hub",
-            file=plan.model.path,
-        )
+    files, places = _files(plan)
     given = {
         "plan": _dumped(plan),
-        "files": keys_of(_files(plan)),
+        "files": keys_of(files),
+        "places": places,
         "plugins": registry.plugins_on,
         "nan": nan,
         "store": None if store is None else store.resolve(),
@@ -74,6 +73,7 @@ def open_worker(given: Any, threads: int) -> Callable[[WorkUnit], tuple[MadeUnit
 
     ModelError where the model's files aren't the same there, PluginError where a format is missing.
     """
+    open_places(given["places"])
     require_same(given["files"])
     registry = load_registry(plugins=given["plugins"])
     plan: Plan = loaded(given["plan"], registry)
@@ -107,12 +107,40 @@ class _Room:
         self.data[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
 
 
-def _files(plan: Plan) -> Iterable[Path]:
-    yield from plan.model.files
+def _files(plan: Plan) -> tuple[list[Path], list[tuple[Path, Place]]]:
+    """The files that workers read under the same paths, and those that they read elsewhere.
+
+    ModelError for what only this process can bring.
+    """
+    here: list[Path] = []
+    elsewhere: list[tuple[Path, Place]] = []
+    weights = {extent.path for source in plan.model.sources.values() for extent in source.extents}
+    for path in plan.model.files:
+        place = place_of(path)
+        if place is not None:
+            elsewhere += [(path, place)] if path in weights else []
+        elif remote_file(path) is not None:
+            raise ModelError(*_only_here(path), file=plan.model.path)
+        else:
+            here.append(path)
     if plan.importance is not None:
-        yield plan.importance.path
+        here.append(plan.importance.path)
     if plan.statistics is not None:
-        yield plan.statistics.folder / _STATISTICS
+        here.append(plan.statistics.folder / _STATISTICS)
+    return here, elsewhere
+
+
+def _only_here(path: Path) -> tuple[str, str]:
+    file = remote_file(path)
+    if file is not None and file.identity:
+        return (
+            "has an address with a signature in it, which isn't sent to workers",
+            "name it in a way that workers have keys for (s3://…), or leave out --executor",
+        )
+    return (
+        "can't be read by workers: llama.cpp's converter makes it for this process alone",
+        "write it first: quantrecipe apply llama.cpp/BF16 with --converter; or leave out --executor",
+    )
 
 
 def _dumped(plan: Plan) -> bytes:

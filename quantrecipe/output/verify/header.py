@@ -11,6 +11,7 @@ from quantrecipe.output.verify.produced import Produced
 from quantrecipe.output.verify.verification import Check, Finding
 from quantrecipe.plan.header_hashes import HEADER_HASHES, header_hashes
 from quantrecipe.plan.metadata import OURS, PROVENANCE
+from quantrecipe.remote_files import remote_file
 
 __all__ = ["check_header"]
 
@@ -90,6 +91,8 @@ def _between(header: GGUFHeader) -> Iterator[Finding]:
 
 
 def _read(header: GGUFHeader, nbytes: int) -> bytes:
+    if (remote := remote_file(header.path)) is not None:
+        return remote.head(0, nbytes)
     try:
         with header.path.open("rb") as file:
             data = file.read(nbytes)

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import click.testing
-import huggingface_hub.constants
 import pytest
 from click.testing import CliRunner
+from support.elsewhere import BLOCK, EXAMPLE, example_on_hub
 from support.hub_server import COMMIT, REPO, Asked, HubServer
 
 from quantrecipe.cli.app import app
 from quantrecipe.errors import ModelError
-from quantrecipe.model.hub import blocks, fetching, mirror, mirrored
-from quantrecipe.model.hub.blocks import Blocks
+from quantrecipe.model.hub import mirror, mirrored
 from quantrecipe.model.open_model import open_model
+from quantrecipe.model.remote import blocks
+from quantrecipe.model.remote.blocks import Blocks
 from quantrecipe.output.apply import Result, apply_plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
@@ -27,34 +28,23 @@ from quantrecipe.registry import load_registry
 from quantrecipe.remote_files import forget
 
 ROOT = Path(__file__).parents[3]
-EXAMPLE = ROOT / "examples/tiny-code"
 WEIGHTS = "model.safetensors"
 REGISTRY = load_registry(plugins=False)
 MIX = load_recipe("llama.cpp/Q4_K_M", registry=REGISTRY)
-BLOCK = 1 << 18
 ADDRESS = f"hf://{REPO}"
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    """With the example in it; what is downloaded comes in small blocks, and nobody waits before another try."""
-    files = {path.name: path.read_bytes() for path in EXAMPLE.iterdir()}
-    with HubServer(files) as server:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.endpoint)
-        template = f"{server.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "their-cache"))
-        monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path / "cache"))
-        made = list[Blocks]()
+    """With the example in it."""
+    made = list[Blocks]()
 
-        def small(*arguments: Any) -> Blocks:
-            made.append(Blocks(*arguments, size=BLOCK))
-            return made[-1]
+    def noted(*arguments: Any) -> Blocks:
+        made.append(Blocks(*arguments))
+        return made[-1]
 
-        monkeypatch.setattr(mirror, "Blocks", small)
-        monkeypatch.setattr(fetching, "_FIRST_WAIT", 0)
-        monkeypatch.setattr(fetching, "_moved", {})
+    monkeypatch.setattr(mirror, "Blocks", noted)
+    with example_on_hub(monkeypatch, tmp_path) as server:
         yield server
         while any(
             it._coming for it in made

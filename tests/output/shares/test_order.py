@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,9 +126,9 @@ def test_options_go_along(tmp_path: Path, registry: Registry) -> None:
     assert again.format is query.format
 
 
-def test_a_model_on_the_hub_is_refused(
+def test_what_only_this_process_can_bring_is_refused(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "remote_file", lambda path: object())
-    with pytest.raises(ModelError, match=r"lies on the hub.*use --part"):
+    monkeypatch.setattr(module, "remote_file", lambda path: SimpleNamespace(identity=""))
+    with pytest.raises(ModelError, match=r"llama.cpp's converter makes it for this process alone"):
         order_of(plan_of_kind("dense", tmp_path, registry), registry, nan="error")

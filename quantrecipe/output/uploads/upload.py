@@ -1,0 +1,168 @@
+"""upload: files go to an object store, and appear there when all of them are complete; or none does.
+
+A file is sent from its first byte to its last, in blocks that the store keeps until it is told that they are a file
+(S3: a multipart upload). Whatever ends the work before that gives the blocks up. What is there in the end is compared
+with what was sent: by the MD5 that the store has made of it, or, if it says none or another, by reading it back.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import xxhash
+
+from quantrecipe.errors import OutputError
+from quantrecipe.model.objects import ObjectAddress, lacks_rights
+from quantrecipe.output.uploads.sending import SMALLEST, Outgoing, Sending, in_transaction, is_there, writing
+
+__all__ = ["Outgoing", "Sent", "require_writable", "upload"]
+
+_CHUNK = 8 << 20  # bytes that are read back in one go
+_AT_ONCE = 4  # files; each goes over one connection
+_TRIAL_NAME = ".quantrecipe-trial"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sent:
+    """A file that is there. compared: how it was found to be what was sent, for people; "" if it couldn't be read"""
+
+    address: ObjectAddress
+    nbytes: int
+    compared: str
+
+
+def require_writable(addresses: Sequence[ObjectAddress], *, force: bool) -> None:
+    """OutputError where something is there already (unless `force`), or nothing may be written.
+
+    Some megabytes are sent to each folder, and given up: hours of work shall not end at a key that may only read.
+    """
+    for address in addresses:
+        _require_free(address, force=force)
+    for folder in dict.fromkeys(it.parent for it in addresses):
+        if folder is None:
+            raise OutputError("a bucket is no file", "name a file in it, such as s3://bucket/model.gguf")
+        address = folder.child(_TRIAL_NAME)
+        with writing(folder):
+            outgoing = Outgoing(address=address, nbytes=SMALLEST, content=lambda: iter((bytes(SMALLEST),)))
+            trial = Sending(outgoing, in_transaction(address))
+            try:
+                trial.send(threading.Event())
+            finally:
+                trial.give_up()
+
+
+def upload(
+    files: Sequence[Outgoing], *, force: bool = False, advance: Callable[[int], None] = lambda nbytes: None
+) -> tuple[Sent, ...]:
+    """Send all, give all their names, and compare them.
+
+    advance: told the bytes that were sent, from any thread
+    OutputError where they can't be sent, where something is there by now (unless `force`), or other bytes came to be
+    there. Nothing has its name then, but for what the error names.
+    """
+    stop, sending = threading.Event(), list[Sending]()
+    systems: dict[str, Any] = {}
+    try:
+        for file in files:
+            with writing(file.address):
+                name = file.address.scheme
+                if name not in systems:
+                    systems[name] = in_transaction(file.address)
+                sending.append(Sending(file, systems[name], advance))
+        with ThreadPoolExecutor(_AT_ONCE, "upload") as pool:
+            futures = [pool.submit(_send, it, stop) for it in sending]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                stop.set()  # those that are done don't mind
+            for future in futures:
+                future.result()
+        for file in files:
+            _require_free(file.address, force=force)
+        _give_names(sending)
+    except BaseException:
+        for it in sending:
+            it.give_up()
+        raise
+    return tuple(_compared(it) for it in sending)
+
+
+def _send(sending: Sending, stop: threading.Event) -> None:
+    with writing(sending.file.address):
+        try:
+            sending.send(stop)
+        except BaseException:
+            stop.set()
+            raise
+
+
+def _give_names(sending: Sequence[Sending]) -> None:
+    named: list[str] = []
+    for it in sending:
+        try:
+            with writing(it.file.address):
+                it.commit()
+        except OutputError as error:
+            if named:
+                more = f"done before that: {', '.join(named)}"
+                raise OutputError(error.problems[0].what, more) from error
+            raise
+        named.append(str(it.file.address))
+
+
+def _compared(sending: Sending) -> Sent:
+    """What came to be there is what was sent, or it is removed."""
+    file, system, path = sending.file, sending.system, sending.path
+    try:
+        with writing(file.address):
+            how = _how_it_is_the_same(sending)
+    except OutputError as error:
+        if isinstance(error.__cause__, Exception) and lacks_rights(error.__cause__):
+            return Sent(address=file.address, nbytes=file.nbytes, compared="")
+        raise
+    if not how:
+        with suppress(Exception):  # the error says that it is wrong
+            system.rm_file(path)
+        raise OutputError(
+            f"other bytes came to be in {file.address} than were sent, so it was removed", "send it again"
+        )
+    return Sent(address=file.address, nbytes=file.nbytes, compared=how)
+
+
+def _how_it_is_the_same(sending: Sending) -> str:
+    """For people; "" where it isn't."""
+    system, path = sending.system, sending.path
+    system.invalidate_cache()
+    info = system.info(path)
+    if info["size"] != sending.file.nbytes:
+        return ""
+    etag = str(info.get("ETag") or info.get("etag") or "").strip('"')
+    together = hashlib.md5(b"".join(sending.parts), usedforsecurity=False).hexdigest()
+    if etag == f"{together}-{len(sending.parts)}":
+        return "the store's MD5 of its parts"
+    if sending.whole is not None:
+        md5 = sending.whole.digest()
+        if md5.hex() == etag or base64.b64encode(md5).decode() == info.get("md5Hash"):
+            return "the store's MD5"
+    digest = xxhash.xxh3_128()
+    for start in range(0, sending.file.nbytes, _CHUNK):
+        end = min(start + _CHUNK, sending.file.nbytes)
+        digest.update(system.cat_file(path, start=start, end=end))
+    return "reading it back" if digest.digest() == sending.digest.digest() else ""
+
+
+def _require_free(address: ObjectAddress, *, force: bool) -> None:
+    if force:
+        return
+    with writing(address):
+        system, path = address.opened()
+        system.invalidate_cache()
+        if is_there(system, path):
+            raise OutputError(f"{address} exists", "say --force to replace it, or name another file")

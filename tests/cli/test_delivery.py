@@ -1,0 +1,202 @@
+"""apply -o s3://…: what people type and see, and what an upload that fails leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.elsewhere import example_in_store
+from support.models import llama_tensors, write_gguf
+from support.object_server import ObjectServer
+
+from quantrecipe.cli import main
+from quantrecipe.output.uploads import upload
+
+Output = pytest.CaptureFixture[str]
+OUT = "bucket/made/out.gguf"
+STAGED = "out.gguf.quantrecipe-upload"
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServer]:
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    write_gguf(work / "model.gguf", llama_tensors(layers=1))
+    with example_in_store(monkeypatch, tmp_path) as server:
+        yield server
+
+
+def apply(*more: str, out: str = f"s3://{OUT}") -> int:
+    return main(["--no-plugins", "apply", "llama.cpp/Q4_K_M", "model.gguf", "-o", out, *more])
+
+
+def in_peace(*more: str) -> bytes:
+    line = ["--no-plugins", "apply", "llama.cpp/Q4_K_M", "model.gguf", "-o", "peace.gguf", "--force"]
+    assert main([*line, *more]) == 0
+    return Path("peace.gguf").read_bytes()
+
+
+def here() -> list[str]:
+    return sorted(it.name for it in Path().iterdir())
+
+
+def test_the_file_is_there_and_nothing_is_left_here(store: ObjectServer, capsys: Output) -> None:
+    assert apply() == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "uploaded s3://bucket/made/out.gguf (" in out
+    assert "compared by the store's MD5 of its parts)" in out
+    assert here() == ["model.gguf"]
+    assert store.objects[OUT].data == in_peace()
+
+
+@pytest.mark.parametrize(
+    "more", [(), ("--executor", "threads"), ("--executor", "threads", "--pieces", "pieces")], ids=str
+)
+def test_the_summary_as_json(more: tuple[str, ...], store: ObjectServer, capsys: Output) -> None:
+    assert apply("--json", *more) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["output"] == f"s3://{OUT}"
+    assert told["files"] == [f"s3://{OUT}"]
+    assert told["uploaded"] == [
+        {
+            "address": f"s3://{OUT}",
+            "nbytes": len(store.objects[OUT].data),
+            "compared": "the store's MD5 of its parts",
+        }
+    ]
+    assert store.objects[OUT].data == in_peace()
+
+
+def test_shards_of_several_recipes_go_to_a_folder(store: ObjectServer) -> None:
+    line = ["--no-plugins", "apply", "llama.cpp/Q4_K_M", "Q8_0", "model.gguf", "--split-max-size", "400K"]
+    assert main([*line, "--out-dir", "s3://bucket/release"]) == 0
+    assert main([*line, "--out-dir", "release"]) == 0
+    made = {path.name: path.read_bytes() for path in Path("release").iterdir()}
+    assert len(made) == 3
+    for name, data in made.items():
+        assert store.objects[f"bucket/release/{name}"].data == data
+    assert here() == ["model.gguf", "release"]
+
+
+def test_an_upload_that_fails_is_done_again_without_the_work(
+    store: ObjectServer, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trouble(asked: object) -> str | None:
+        return "AccessDenied" if (Path(STAGED) / "out.gguf").exists() else None
+
+    store.trouble = trouble
+    assert apply() == 1
+    err = " ".join(capsys.readouterr().err.split())
+    assert f"all is written, and kept in {STAGED}; the same command uploads it" in err
+    assert (OUT in store.objects, store.uploads) == (False, {})
+    assert here() == ["model.gguf", STAGED]
+    store.trouble = lambda asked: None
+    with monkeypatch.context() as patched:
+        patched.setattr("quantrecipe.output.apply.apply_plans", None)
+        assert apply("--json") == 0
+    assert [it["address"] for it in json.loads(capsys.readouterr().out)["uploaded"]] == [f"s3://{OUT}"]
+    assert here() == ["model.gguf"]
+    assert store.objects[OUT].data == in_peace()
+
+
+def test_finished_files_of_another_run_are_in_the_way(store: ObjectServer, capsys: Output) -> None:
+    store.trouble = lambda asked: "AccessDenied" if (Path(STAGED) / "out.gguf").exists() else None
+    assert apply() == 1
+    store.trouble = lambda asked: None
+    capsys.readouterr()
+    assert apply("--no-provenance") == 1
+    err = " ".join(capsys.readouterr().err.split())
+    assert f"{STAGED} holds finished files of another run, which weren't uploaded; move them away" in err
+    assert (Path(STAGED) / "out.gguf").exists()
+
+
+def test_ctrl_c_during_the_upload_keeps_what_is_written(
+    store: ObjectServer, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(upload, "wait", interrupted)
+        assert apply() == 130
+    assert f"all is written, and kept in {STAGED}" in " ".join(capsys.readouterr().err.split())
+    assert (OUT in store.objects, store.uploads) == (False, {})
+    assert apply() == 0
+    assert store.objects[OUT].data == in_peace()
+    assert here() == ["model.gguf", "peace.gguf"]
+
+
+def test_what_is_there_is_kept_and_told_before_the_work(
+    store: ObjectServer, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(OUT, b"precious")
+    with monkeypatch.context() as patched:
+        patched.setattr("quantrecipe.output.apply.apply_plans", None)
+        assert apply() == 1
+    assert "s3://bucket/made/out.gguf exists; say --force" in capsys.readouterr().err
+    assert here() == ["model.gguf"]
+    assert apply("--force") == 0
+    assert store.objects[OUT].data == in_peace()
+
+
+def test_work_that_fails_leaves_no_folder(store: ObjectServer) -> None:
+    weights = llama_tensors(layers=1)
+    weights["blk.0.ffn_up.weight"][3, 7] = float("nan")
+    write_gguf(Path("nan.gguf"), weights)
+    line = ["--no-plugins", "apply", "llama.cpp/Q4_K_M", "nan.gguf", "-o", f"s3://{OUT}"]
+    assert main(line) == 1
+    assert here() == ["model.gguf", "nan.gguf"]
+    assert OUT not in store.objects
+
+
+def test_parts_put_pieces_on_a_folder_and_assemble_uploads(store: ObjectServer, capsys: Output) -> None:
+    assert apply("--part", "1/1") == 2
+    assert "name the folder of the pieces with --pieces" in " ".join(capsys.readouterr().err.split())
+    assert apply("--part", "1/1", "--pieces", "pieces") == 0
+    assert here() == ["model.gguf", "pieces"]
+    assert apply("--assemble") == 2
+    store.trouble = lambda asked: "AccessDenied" if asked.query.get("partNumber") == "1" else None
+    assert apply("--assemble", "--pieces", "pieces") == 1
+    store.trouble = lambda asked: None
+    assert here() == ["model.gguf", "pieces"]
+    capsys.readouterr()
+    assert apply("--assemble", "--no-make", "--pieces", "pieces", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["output"], len(told["uploaded"])) == (f"s3://{OUT}", 1)
+    assert here() == ["model.gguf"]
+    assert store.objects[OUT].data == in_peace()
+
+
+def test_a_dry_run_names_the_address_and_asks_nothing(store: ObjectServer, capsys: Output) -> None:
+    assert apply("--dry-run") == 0
+    assert f"would write s3://{OUT}" in capsys.readouterr().out
+    assert (here(), store.asked) == (["model.gguf"], [])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("apply llama.cpp/Q4_K_M model.gguf -o s3://bucket/made/", "is a folder: name a file in it"),
+        ("apply llama.cpp/Q4_K_M model.gguf -o s3://bucket", "s3://bucket names no file"),
+        ("apply llama.cpp/Q4_K_M model.gguf -o hf://owner/name/x.gguf", "`quantrecipe publish`"),
+        ("apply llama.cpp/Q4_K_M model.gguf -o https://host/x.gguf", "isn't a place to write to"),
+        ("lock llama.cpp/Q4_K_M model.gguf -o s3://bucket/x.lock", "is written to a file of this machine"),
+    ],
+)
+def test_places_that_can_t_be_written_to(line: str, said: str, capsys: Output) -> None:
+    assert main(["--no-plugins", *line.split()]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_weights_that_aren_t_finite_are_told_of_pieces_too(store: ObjectServer, capsys: Output) -> None:
+    weights = llama_tensors(layers=1)
+    weights["blk.0.ffn_up.weight"][3, 7] = float("nan")
+    write_gguf(Path("model.gguf"), weights)
+    assert apply("--part", "1/1", "--pieces", "pieces", "--nan", "allow") == 0
+    assert apply("--assemble", "--pieces", "pieces", "--nan", "allow") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "blk.0.ffn_up.weight: 1 weight is NaN or Inf, and 0 in out.gguf" in out
+    assert store.objects[OUT].data == in_peace("--nan", "allow")

@@ -152,7 +152,7 @@ def command(
     if by_layer and not held_out:
         raise click.UsageError("--verify-layers judges on the texts of --verify, and there are none.")
     sharing = Sharing(**{name: options.pop(name) for name in Sharing.__slots__})
-    sharing.check(reuse=reuse, verify=held_out, keep_part=keep_part)
+    sharing.check(reuse=reuse, verify=held_out, keep_part=keep_part and not sharing.returned)
     if sharing.executor is not None and threads is not None:
         raise click.UsageError(
             "--threads is for this process: an executor has options of its own, such as "
@@ -218,6 +218,7 @@ def command(
             write_shared(
                 *(ctx, plans[0], paths[0], sharing, registry),
                 threads=threads,
+                keep_part=keep_part,
                 force=force,
                 nan=nan,
                 store=store,

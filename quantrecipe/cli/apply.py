@@ -165,7 +165,7 @@ def command(
     if by_layer and not held_out:
         raise click.UsageError("--verify-layers judges on the texts of --verify, and there are none.")
     sharing = Sharing(**{name: options.pop(name) for name in Sharing.__slots__})
-    sharing.check(reuse=reuse, verify=held_out, keep_part=keep_part)
+    sharing.check(reuse=reuse, verify=held_out, keep_part=keep_part and not sharing.returned)
     check_executor(sharing.executor, sharing.executor_options, threads)
     wanted = PlanOptions(**options)
     planned = load_planned(ctx, recipes, model, wanted, globs=True)
@@ -254,6 +254,7 @@ def command(
             write_shared(
                 *(ctx, plans[0], paths[0], sharing, registry),
                 threads=threads,
+                keep_part=keep_part,
                 force=overwrite,
                 nan=nan,
                 store=store,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantrecipe.cli.apply_progress import apply_progress
+from quantrecipe.cli.apply_progress import apply_progress, keep_asked
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.units import counted, duration_text
@@ -66,6 +66,7 @@ def write_shared(
     registry: Registry,
     *,
     threads: int | None,
+    keep_part: bool,
     **more: Any,
 ) -> Result:
     """Assemble the file, or have an executor make it. more: as both have it."""
@@ -87,7 +88,14 @@ def write_shared(
         from quantrecipe.output.shares.by_executor import apply_by
 
         return apply_by(
-            executor, plan, path, registry=registry, pieces=sharing.pieces, progress=progress, **more
+            executor,
+            plan,
+            path,
+            registry=registry,
+            pieces=sharing.pieces,
+            progress=progress,
+            keep=keep_asked(ctx.err, progress, keep_part=keep_part),
+            **more,
         )
 
 

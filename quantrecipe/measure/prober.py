@@ -33,7 +33,7 @@ from quantrecipe.measure.passes import RESIDENT_TYPES, WHOLE, Part, Passes
 from quantrecipe.measure.progress import Progress
 from quantrecipe.measure.resident import Moved, Resident, Setting, Wish, wishes_of
 from quantrecipe.model.model import Model
-from quantrecipe.output.work_folder import work_folder
+from quantrecipe.output.work_folder import remove_left, work_folder
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.plan_of import plan_of
 from quantrecipe.plan.resolution import PlanSettings, resolve
@@ -55,6 +55,8 @@ BASE_RECIPE = "pure/Q8_0"
 
 _VERSION = 3
 """Of the way in which probes are made; part of what they are known by."""
+
+_FOLDER = "probes"
 
 
 class Prober:
@@ -100,6 +102,8 @@ class Prober:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._opened is None:  # an earlier run has answered all, and was killed before its folder was gone
+            remove_left(self._folder, _FOLDER)
         self._stack.close()
 
     def evaluate(self, types: Mapping[str, str]) -> Effect:
@@ -217,7 +221,7 @@ class Prober:
 
     def _setting(self) -> Setting:
         if not self._work:
-            self._work.append(self._stack.enter_context(work_folder(self._folder, "probes")))
+            self._work.append(self._stack.enter_context(work_folder(self._folder, _FOLDER)))
         passes = replace(self._passes, resident=self._mix_type) if self._mix_type else self._passes
         return Setting(
             model=self._model,

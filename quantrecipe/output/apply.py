@@ -19,7 +19,7 @@ from quantrecipe.output.changed_sources import ChangedSources
 from quantrecipe.output.headers import write_headers
 from quantrecipe.output.jobs import Job
 from quantrecipe.output.journal import journal_path
-from quantrecipe.output.naming import give_names
+from quantrecipe.output.naming import check_destination, give_names
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.paths import check_paths
 from quantrecipe.output.progress import Progress, Silent
@@ -36,7 +36,7 @@ from quantrecipe.plan.statistics import require_statistics
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.remote_files import remote_file, settle
 
-__all__ = ["Result", "apply_plan", "apply_plans", "output_paths"]
+__all__ = ["Result", "apply_plan", "apply_plans", "checked_outputs", "output_paths"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,6 +218,17 @@ def output_paths(path: Path, shards: int) -> list[Path]:
         return [path]
     stem = path.name.removesuffix(".gguf")
     return [path.with_name(f"{stem}-{number:05d}-of-{shards:05d}.gguf") for number in range(1, shards + 1)]
+
+
+def checked_outputs(plan: Plan, out: Path, *, force: bool) -> list[Path]:
+    """The paths of an output that others help to make; what can be refused without reading weights is refused."""
+    plan.model.require_weights("plan with it, and give apply the model itself")
+    require_statistics(plan)
+    paths = output_paths(out, len(plan.files))
+    check_paths(paths, [plan], None)
+    for path in paths:
+        check_destination(path, force=force)
+    return paths
 
 
 def _opened(

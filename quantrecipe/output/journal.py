@@ -4,8 +4,15 @@ A record is a line, `XXH3-64 of the JSON, the JSON`:
 
     ["key", {…}]                                what the bytes depend on (`run_key.py`): the first line
     ["rows", tensor, start, stop, XXH3-64 of their bytes, of what they were made from, lost, matrix, remark]
+    ["first", tensor, stop, …]                  the first rows of a tensor: a `FirstRows`
     ["done", tensor, {…}]                       a whole tensor: a `MadeTensor`
     ["disk", n]                                 the first n bytes of this file are on the disk
+
+and where an executor's workers make tensors, or parts of large ones (`shares/`):
+
+    ["cut", n]                                  into units of so many bytes
+    ["share", tensor, start, stop, XXH3-128 of their bytes, lost, remarks]
+    ["source", tensor, XXH3-128 of what a tensor of which there are shares is made from]
 
 Tensors are numbered as in the plan. A record is written when the bytes that it is about are; whoever goes on compares
 the bytes with its hash. So it doesn't matter what of both a power cut takes.
@@ -32,10 +39,11 @@ import xxhash
 from quantrecipe.errors import OutputError
 from quantrecipe.output.write_errors import write_error
 
-__all__ = ["Journal", "MadeRows", "MadeTensor", "journal_path"]
+__all__ = ["FirstRows", "Journal", "MadeRows", "MadeShare", "MadeTensor", "journal_path"]
 
 _SUFFIX = ".quantrecipe-journal"
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 Key = dict[str, Any]
 Other = Callable[[Key, Key], str]
@@ -63,6 +71,36 @@ class MadeRows:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FirstRows:
+    """The first rows of a tensor, which are in the part.
+
+    stop:   how many
+    data:   XXH3-128 of their bytes, in hex: what the hash of the tensor is by then
+    source: XXH3-64 of what their units were made from, one after the other (`kept.made_from`)
+    lost:   weights among them that lost a value that isn't finite
+    """
+
+    stop: int
+    data: str
+    source: str
+    lost: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MadeShare:
+    """Some rows of a tensor, or some factors, that a worker has made, and that are in the part.
+
+    data: XXH3-128 of their bytes, in hex
+    lost: weights among them that lost a value that isn't finite
+    said: each matrix's remark, by its number
+    """
+
+    data: str
+    lost: int = 0
+    said: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MadeTensor:
     """A tensor that is in the part.
 
@@ -85,7 +123,11 @@ class Journal:
     """Appends, from any thread. Who opens it holds the lock of the part that it is beside.
 
     rows:  by tensor and (start, stop): what an earlier run made of tensors that it didn't finish
+    first: by tensor and number of rows: the same, of first rows
     done:  by tensor: what it finished
+    cut:   bytes of the units of an executor's workers, if an earlier run had some; else 0
+    shares: by tensor and (start, stop): what such workers made of tensors that were cut
+    sources: by tensor: the hash of what those are made from
     noted: the tensors that are finished by now
     noted_rows: by tensor: rows of others that are there by now
     empty: True as long as nothing is made, neither by an earlier run nor by this one
@@ -98,12 +140,8 @@ class Journal:
         OutputError where it can't be read or written, or is damaged.
         """
         self.path = path
-        self.rows: dict[int, dict[tuple[int, int], MadeRows]] = {}
-        self.done: dict[int, MadeTensor] = {}
+        self._forget()
         self.other = ""
-        self.empty = True
-        self.noted: set[int] = set()
-        self.noted_rows: dict[int, int] = {}
         self._lock = threading.Lock()
         self._failed: OutputError | None = None
         self._size = 0
@@ -131,15 +169,35 @@ class Journal:
             self._append("rows", tensor, start, stop, made.digest, made.source, made.lost, *made.remark)
         self._count(tensor, stop - start)
 
+    def add_first(self, tensor: int, made: FirstRows) -> None:
+        """Note that the first rows of a tensor are in the part."""
+        text = f'["first",{tensor},{made.stop},"{made.data}","{made.source}",{made.lost}]'
+        self._write(_with_hash(text.encode()))
+        self._count_first(tensor, made.stop)
+
     def add_done(self, tensor: int, made: MadeTensor) -> None:
         """Note that this tensor is in the part."""
-        self._append("done", tensor, {name: getattr(made, name) for name in MadeTensor.__slots__})
+        said = {name: getattr(made, name) for name in MadeTensor.__slots__}
+        self._append("done", tensor, said)
         self._count(tensor)
+
+    def add_cut(self, nbytes: int) -> None:
+        """Note that an executor's workers make units of so many bytes."""
+        self.cut = nbytes
+        self._append("cut", nbytes)
+
+    def add_share(self, tensor: int, start: int, stop: int, made: MadeShare) -> None:
+        """Note that rows of a tensor that a worker has made are in the part."""
+        self._append("share", tensor, start, stop, made.data, made.lost, made.said)
+        self._count(tensor, stop - start)
+
+    def add_source(self, tensor: int, digest: str) -> None:
+        """Note the hash of what a tensor is made from of which there are shares."""
+        self._append("source", tensor, digest)
 
     def restart(self) -> None:
         """Forget what earlier runs noted."""
-        self.rows, self.done = {}, {}
-        self.noted, self.noted_rows, self.empty = set(), {}, True
+        self._forget()
         try:
             os.ftruncate(self._fd, 0)
             os.lseek(self._fd, 0, os.SEEK_SET)
@@ -178,6 +236,17 @@ class Journal:
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
+
+    def _forget(self) -> None:
+        self.rows: dict[int, dict[tuple[int, int], MadeRows]] = {}
+        self.first: dict[int, dict[int, FirstRows]] = {}
+        self.done: dict[int, MadeTensor] = {}
+        self.cut = 0
+        self.shares: dict[int, dict[tuple[int, int], MadeShare]] = {}
+        self.sources: dict[int, str] = {}
+        self.empty = True
+        self.noted: set[int] = set()
+        self.noted_rows: dict[int, int] = {}
 
     def _begin(self) -> None:
         self._append("key", self._key)
@@ -236,7 +305,21 @@ class Journal:
 
     def _take(self, record: list[Any]) -> None:
         kind, tensor, *rest = record
-        if kind == "rows":
+        if kind == "cut":
+            self.cut = tensor
+        elif kind == "source":
+            self.sources[tensor] = rest[0]
+        elif kind == "first":
+            stop, data, source, lost = rest
+            made_first = FirstRows(stop=stop, data=data, source=source, lost=lost)
+            self.first.setdefault(tensor, {})[stop] = made_first
+            self._count_first(tensor, stop)
+        elif kind == "share":
+            start, stop, data, lost, said = rest
+            share = MadeShare(data=data, lost=lost, said=said)
+            self.shares.setdefault(tensor, {})[start, stop] = share
+            self._count(tensor, stop - start)
+        elif kind == "rows":
             start, stop, digest, source, lost, *said = rest
             remark = (said[0], said[1]) if said else None
             made = MadeRows(digest=digest, source=source, lost=lost, remark=remark)
@@ -244,7 +327,8 @@ class Journal:
             self._count(tensor, stop - start)
         else:
             self.done[tensor] = rest[0]
-            self.rows.pop(tensor, None)  # so that memory has rows of unfinished tensors only
+            for unfinished in (self.rows, self.first):  # of which memory has no others
+                unfinished.pop(tensor, None)
             self._count(tensor)
 
     def _count(self, tensor: int, rows: int | None = None) -> None:
@@ -256,8 +340,14 @@ class Journal:
             elif tensor not in self.noted:
                 self.noted_rows[tensor] = self.noted_rows.get(tensor, 0) + rows
 
+    def _count_first(self, tensor: int, rows: int) -> None:
+        with self._lock:
+            self.empty = False
+            if tensor not in self.noted:  # some of them may have been noted by themselves, too
+                self.noted_rows[tensor] = max(rows, self.noted_rows.get(tensor, 0))
+
     def _append(self, *record: Any) -> None:
-        self._write(_with_hash(json.dumps(record, separators=(",", ":")).encode()))
+        self._write(_with_hash(_ENCODER.encode(record).encode()))
 
     def _write(self, line: bytes) -> None:
         with self._lock:
@@ -293,7 +383,11 @@ def _shapes() -> dict[tuple[str, int], Any]:
         ("key", 2): tuple[dict[str, Any]],
         ("rows", 7): tuple[Natural, Natural, Natural, str, str, Natural],
         ("rows", 9): tuple[Natural, Natural, Natural, str, str, Natural, Natural, str],
+        ("first", 6): tuple[Natural, Natural, str, str, Natural],
         ("done", 3): tuple[Natural, MadeTensor],
+        ("cut", 2): tuple[Natural],
+        ("share", 7): tuple[Natural, Natural, Natural, str, Natural, tuple[tuple[Natural, str], ...]],
+        ("source", 3): tuple[Natural, str],
         ("disk", 2): tuple[Natural],
     }
 

@@ -2,7 +2,8 @@
 
 Entry           a tensor in the journal of an output, and the part with its bytes
 rows_left       rows of an encoding that all its parts have, compared with their hash
-tensor_left     a whole tensor, which is still to be compared
+first_left      its first rows, which are still to be compared (`compare_left.py`)
+tensor_left     a whole tensor, which is, too
 """
 
 from __future__ import annotations
@@ -15,14 +16,22 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from quantrecipe.output.journal import Journal, MadeRows, MadeTensor
+from quantrecipe.output.journal import FirstRows, Journal, MadeRows, MadeTensor
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.row_units import Unit
 
 if TYPE_CHECKING:
     from quantrecipe.output.jobs import Encoding, Job
 
-__all__ = ["Entry", "made_from", "rows_left", "rows_made", "tensor_left"]
+__all__ = [
+    "Entry",
+    "first_left",
+    "first_made",
+    "made_from",
+    "rows_left",
+    "rows_made",
+    "tensor_left",
+]
 
 _Bytes = NDArray[np.uint8]
 
@@ -47,6 +56,10 @@ class Entry:
         """Note that they are in the part."""
         self.journal.add_rows(self.number, unit.start, unit.stop, made)
 
+    def first(self) -> dict[int, FirstRows]:
+        """What the journal says of the tensor's first rows, by how many these are."""
+        return self.journal.first.get(self.number, {})
+
     def done(self) -> MadeTensor | None:
         """What the journal says of the whole tensor."""
         return self.journal.done.get(self.number)
@@ -58,10 +71,17 @@ class Entry:
 
 def made_from(encoding: Encoding, unit: Unit, stored: _Bytes, times: NDArray[np.float32] | None) -> str:
     """XXH3-64 of what rows are made from, in hex: a sample of the source's, the factor beside them, and their own."""
-    digest = xxhash.xxh3_64(np.ascontiguousarray(stored[::_SAMPLED, :_SAMPLE]).data)
+    sample = stored[::_SAMPLED, :_SAMPLE].tobytes()
     for factors in (times, encoding.factors):  # of which each depends on more than these rows
-        digest.update(b"" if factors is None else factors[unit.expert].tobytes())
-    return digest.hexdigest()
+        if factors is not None:
+            sample += factors[unit.expert].tobytes()
+    return xxhash.xxh3_64_hexdigest(sample)
+
+
+def anything_left(encoding: Encoding) -> bool:
+    """Whether an earlier run has left some rows of it, as journals say."""
+    entries = [job.entry for job in encoding.jobs if job.entry is not None]
+    return any(it.number in it.journal.rows or it.number in it.journal.first for it in entries)
 
 
 def rows_left(encoding: Encoding, unit: Unit, room: _Bytes, source: str) -> MadeRows | None:
@@ -86,6 +106,22 @@ def rows_left(encoding: Encoding, unit: Unit, room: _Bytes, source: str) -> Made
     return found
 
 
+def compared_left(encoding: Encoding, unit: Unit, room: _Bytes, source: str) -> MadeRows | None:
+    """The same of rows that were compared before, among the first ones (`compare_left.CompareFirst`).
+
+    They are read once more if a store gets them, too.
+    """
+    entry = encoding.jobs[0].entry
+    if entry is None:
+        return None
+    if encoding.addition is not None:
+        begin = encoding.jobs[0].assignment.offset + unit.start * room.shape[1]
+        if not entry.part.read(room.data, begin):
+            return None
+    itself = entry.rows(unit)  # a remark is noted with its rows alone, what was lost with all of them
+    return MadeRows(digest="", source=source, remark=None if itself is None else itself.remark)
+
+
 def rows_made(
     encoding: Encoding, unit: Unit, digest: str, source: str, lost: int, remark: tuple[int, str] | None
 ) -> None:
@@ -94,6 +130,21 @@ def rows_made(
     for job in encoding.jobs:
         if job.entry is not None:
             job.entry.add_rows(unit, made)
+
+
+def first_left(encoding: Encoding) -> dict[int, FirstRows]:
+    """What is known of an encoding's first rows, by how many these are, where all journals say the same."""
+    journals = [{} if job.entry is None else job.entry.first() for job in encoding.jobs]
+    return {
+        stop: made for stop, made in journals[0].items() if all(it.get(stop) == made for it in journals[1:])
+    }
+
+
+def first_made(encoding: Encoding, made: FirstRows) -> None:
+    """Note that the first rows were written."""
+    for job in encoding.jobs:
+        if job.entry is not None:
+            job.entry.journal.add_first(job.entry.number, made)
 
 
 def tensor_left(encodings: Sequence[Encoding]) -> list[MadeTensor] | None:

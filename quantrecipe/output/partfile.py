@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from quantrecipe.errors import OutputError
+from quantrecipe.output.at_offset import read_all, write_all
 from quantrecipe.output.early_writing import write_early
 from quantrecipe.output.locks import lock, unlock
 from quantrecipe.output.naming import check_destination, give_names
@@ -97,16 +98,12 @@ class PartFile:
         for error in (self.failed, self.gone):
             if error is not None:
                 raise error
-        data = data.cast("B")
-        size = len(data)
         try:
-            while data:
-                written = self._pwrite(data, offset)
-                data, offset = data[written:], offset + written
+            write_all(self._fd, data, offset, self._lock)
         except OSError as error:
             raise write_error(error, self.path) from error
         with self._lock:
-            self._waiting += size
+            self._waiting += data.nbytes
             begin = self._waiting >= _EARLY
             if begin:
                 self._waiting = 0
@@ -115,16 +112,10 @@ class PartFile:
 
     def read(self, out: memoryview, offset: int) -> bool:
         """Fill `out` with what was written at `offset`. False where the part doesn't have it, or can't be read."""
-        out = out.cast("B")
         try:
-            while out:
-                count = self._preadv(out, offset)
-                if not count:
-                    return False
-                out, offset = out[count:], offset + count
+            return read_all(self._fd, out, offset, self._lock)
         except OSError:
             return False
-        return True
 
     def sync(self) -> None:
         """Have the system put on the disk what was written. What it couldn't is an error now, and ever after.
@@ -276,22 +267,6 @@ class PartFile:
                 f"{self.part} is in the way, and isn't what a stopped run leaves",
                 "remove it, or name another file",
             )
-
-    def _pwrite(self, data: memoryview, offset: int) -> int:
-        if hasattr(os, "pwrite"):
-            return os.pwrite(self._fd, data, offset)
-        with self._lock:  # Windows has no positional writes
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.write(self._fd, data)
-
-    def _preadv(self, out: memoryview, offset: int) -> int:
-        if hasattr(os, "preadv"):
-            return os.preadv(self._fd, [out], offset)
-        with self._lock:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            found = os.read(self._fd, len(out))
-        out[: len(found)] = found
-        return len(found)
 
     def _close(self) -> None:
         if self._fd >= 0:

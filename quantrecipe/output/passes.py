@@ -6,8 +6,9 @@ a Pass of the pipeline. What they come to is known when the pass has ended.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Generic, TypeVar
@@ -22,9 +23,11 @@ from quantrecipe.model.source.digest import Digest
 from quantrecipe.model.source.reading import Reading
 from quantrecipe.model.source.source import Stored, TensorSource
 from quantrecipe.model.tensor_reader import TensorReader
+from quantrecipe.output import first_rows
+from quantrecipe.output.first_rows import FirstCollected
 from quantrecipe.output.jobs import Encoding
 from quantrecipe.output.journal import MadeRows
-from quantrecipe.output.kept import made_from, rows_left, rows_made
+from quantrecipe.output.kept import anything_left, compared_left, made_from, rows_left, rows_made
 from quantrecipe.output.pipeline import Pass
 from quantrecipe.output.preparations import Preparations
 from quantrecipe.output.row_units import Unit, parts
@@ -37,6 +40,7 @@ _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
 R = TypeVar("R")
 _NO_BUFFER = np.empty(0, np.float32)
+_clock = time.perf_counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,8 @@ class _Encoded:
     data: for each encoding, its bytes
     lost: for each encoding, how many weights lost a value
     left: for each encoding, whether an earlier run had left the bytes
+    origins: for each encoding, what its rows are made from; "" where nobody notes it
+    unnoted: for each encoding, the seconds of a unit that is to be noted with others; 0 where it is noted
     rows: what was read, as the source gives it, where somebody wants its hash
     """
 
@@ -151,6 +157,8 @@ class _Encoded:
     data: list[_Bytes]
     lost: list[int]
     left: list[bool]
+    origins: list[str]
+    unnoted: list[float]
     rows: _Bytes | None
 
 
@@ -166,6 +174,7 @@ class Encode(TensorPass[_Encoded]):
         rows: StoredRows,
         encodings: Sequence[Encoding],
         *,
+        first: Mapping[str, FirstCollected] | None = None,
         again: bool = False,
         check: bool = True,
         hash_rows: bool = False,
@@ -173,19 +182,23 @@ class Encode(TensorPass[_Encoded]):
     ) -> None:
         """again: the weights have been counted before.
 
+        first:     by the digest of encodings: the first rows that an earlier run has left of them
         check:     look at the weights where there is no encoding: what is copied from an older file is held to the same
         hash_rows: `rows_digest` is wanted
         hash_source: `source` is wanted, which takes all rows of the tensor; else it is ""
         """
         super().__init__(rows)
         self.encodings = encodings
-        self.lost = [0] * len(encodings)
+        self._collected = [
+            first[it.digest] if first and it.digest in first else FirstCollected() for it in encodings
+        ]
+        self._anything_left = any(map(anything_left, encodings))
+        self.lost = [it.lost for it in self._collected]
         self.left = [0] * len(encodings)
         self._again, self._check = again, check
         self._rows_digest = xxhash.xxh3_128() if hash_rows and not rows.as_stored else None
         self._digest = Digest(rows.source) if hash_source else None
         self._source = ""
-        self._written = [xxhash.xxh3_128() for _ in encodings]
 
     @property
     def source(self) -> str:
@@ -206,19 +219,20 @@ class Encode(TensorPass[_Encoded]):
     def written(self) -> list[str]:
         """The same of what was written, for each encoding."""
         return [
-            self.source if self._is_source(encoding) else written.hexdigest()
-            for encoding, written in zip(self.encodings, self._written, strict=True)
+            self.source if self._is_source(encoding) else collected.digest
+            for encoding, collected in zip(self.encodings, self._collected, strict=True)
         ]
 
     def work(self, unit: Unit, slot: Slot) -> _Encoded:
         """Read, encode and write the unit."""
+        start = _clock()
         stored, reading = self._rows.read(unit, slot)
         data = self._room(unit, stored, slot)
         lost = [0] * len(data)
         origins = [self._made_from(encoding, unit, stored) for encoding in self.encodings]
         left = [
-            self._left(encoding, unit, room, origin)
-            for encoding, room, origin in zip(self.encodings, data, origins, strict=True)
+            self._left(i, unit, room, origin)
+            for i, (room, origin) in enumerate(zip(data, origins, strict=True))
         ]
         made = [i for i, encoding in enumerate(self.encodings) if not encoding.copied and left[i] is None]
 
@@ -240,32 +254,38 @@ class Encode(TensorPass[_Encoded]):
             self._each_part(unit, stored, encode)
         elif self._check and not self.encodings and self._rows.format.spec.codec:
             self._each_part(unit, stored, lambda rows, _: rows.check())
+        seconds = _clock() - start
+        unnoted = [0.0] * len(data)
         for i, (encoding, encoded) in enumerate(zip(self.encodings, data, strict=True)):
             if encoding.addition is not None:
                 encoding.addition.write(encoded.data, unit.start * encoded.shape[1])
             if (there := left[i]) is not None:
                 lost[i] = there.lost
                 continue
-            row_bytes = encoded.shape[1]
+            row_bytes, first, remark = encoded.shape[1], encoding.jobs[0], None
+            if origins[i]:
+                remark = self._rows.prepared.remark(first.assignment, first.statistics, unit.expert)
+                if seconds < first_rows.NOTE_SECONDS and remark is None:
+                    unnoted[i] = seconds
             # Before it is written, since it is in a cache now.
-            digest = xxhash.xxh3_64_hexdigest(encoded.data) if origins[i] else ""
+            digest = xxhash.xxh3_64_hexdigest(encoded.data) if origins[i] and not unnoted[i] else ""
             for job in encoding.jobs:
                 job.sink.write(encoded.data, job.assignment.offset + unit.start * row_bytes)
             if digest:
-                first = encoding.jobs[0]
-                remark = self._rows.prepared.remark(first.assignment, first.statistics, unit.expert)
                 rows_made(encoding, unit, digest, origins[i], lost[i], remark)
         rows = None if self._rows_digest is None else stored
-        return _Encoded(reading, data, lost, [there is not None for there in left], rows)
+        return _Encoded(reading, data, lost, [there is not None for there in left], origins, unnoted, rows)
 
     def collect(self, unit: Unit, result: _Encoded) -> None:
         if self._digest is not None:
             self._digest.update(result.reading.pieces)
         if self._rows_digest is not None and result.rows is not None:
             self._rows_digest.update(np.ascontiguousarray(result.rows).data)
-        for i, encoding in enumerate(self.encodings):
-            if not self._is_source(encoding):
-                self._written[i].update(result.data[i].data)
+        for i, (encoding, collected) in enumerate(zip(self.encodings, self._collected, strict=True)):
+            if unit.stop > collected.begin and not self._is_source(encoding):
+                collected.add(result.data[i], result.origins[i], result.lost[i])
+                if result.unnoted[i]:
+                    collected.note(encoding, unit.stop, result.unnoted[i])
             self.lost[i] += result.lost[i]
             self.left[i] += unit.rows * unit.tensor.cols if result.left[i] else 0
         weights = 0 if self._again else unit.rows * self._rows.tensor.cols
@@ -278,9 +298,15 @@ class Encode(TensorPass[_Encoded]):
             return ""
         return made_from(encoding, unit, stored, self._rows.times)
 
-    def _left(self, encoding: Encoding, unit: Unit, room: _Bytes, origin: str) -> MadeRows | None:
-        """What an earlier run left of these rows: in `room` then."""
-        left = rows_left(encoding, unit, room, origin) if origin else None
+    def _left(self, number: int, unit: Unit, room: _Bytes, origin: str) -> MadeRows | None:
+        """What an earlier run left of these rows of an encoding: in `room` then, if somebody wants them."""
+        if not origin or not self._anything_left:
+            return None
+        encoding = self.encodings[number]
+        if unit.stop <= self._collected[number].begin:
+            left = compared_left(encoding, unit, room, origin)
+        else:
+            left = rows_left(encoding, unit, room, origin)
         if left is not None:
             for job in encoding.jobs:
                 self._rows.prepared.remember(job.assignment, left.remark)

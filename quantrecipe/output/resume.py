@@ -172,7 +172,8 @@ def _opened(plan: Plan, parts: Sequence[PartFile], nan: str) -> Journal:
             journal.restart()
         if journal.empty:
             for part in parts:
-                part.empty()
+                if part.left:  # else it is
+                    part.empty()
         for folder in {part.path.parent: None for part in parts}:
             sync_folder(folder)
     except OSError as error:

@@ -23,7 +23,7 @@ from quantrecipe.remote_files import place_of, remote_file
 
 __all__ = ["difference", "file_key", "run_key"]
 
-_FORMAT = 1
+_FORMAT = 2
 """Of the journal's records."""
 
 _END = 1 << 16  # bytes of each end of a file

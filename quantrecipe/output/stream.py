@@ -22,7 +22,7 @@ from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Model
 from quantrecipe.model.source.reading import read_whole
 from quantrecipe.model.tensor_reader import TensorReader
-from quantrecipe.output.compare_left import CompareLeft
+from quantrecipe.output.compare_left import CompareFirst, CompareLeft
 from quantrecipe.output.jobs import Encoding, Job, encodings_of, jobs_by_tensor
 from quantrecipe.output.journal import MadeTensor
 from quantrecipe.output.kept import tensor_left
@@ -181,6 +181,8 @@ class Stream:
             peaks = FindPeaks(rows)
             yield peaks.over(units())
             encodings = [self._scaled(it, peaks.found) if it.companions else it for it in encodings]
+        first = CompareFirst(rows, encodings)
+        yield first.over(units())
         # What an older file or a store has is copied only where the source is still the same, which takes a whole pass
         # to know; whatever else is wanted of the tensor is made on the way.
         in_part = tensor.name in self._ranges
@@ -190,6 +192,7 @@ class Stream:
         made = Encode(
             rows,
             [shelf.adding(it) for it in encodings if it.digest not in waits],
+            first=first.found,
             again=left is not None,
             check=any(it.old is not None for it in waiting),
             hash_rows=shelf.wants_hash,

@@ -17,7 +17,7 @@ from pathlib import Path
 from quantrecipe.errors import OutputError
 from quantrecipe.output.locks import lock, unlock
 
-__all__ = ["work_folder"]
+__all__ = ["remove_left", "work_folder"]
 
 _PREFIX = ".quantrecipe-"
 _HELD = "held"
@@ -31,7 +31,7 @@ def work_folder(parent: Path, kind: str, *, remedy: str = "name another with --w
     kind: what it is for; others of the same kind, whose process was killed, are removed first
     """
     try:
-        _remove_left(parent, kind)
+        remove_left(parent, kind)
         place, fd = _made(parent, kind)
     except OSError as error:
         raise OutputError(
@@ -59,8 +59,8 @@ def _made(parent: Path, kind: str) -> tuple[Path, int]:
     raise OSError("other processes remove it")
 
 
-def _remove_left(parent: Path, kind: str) -> None:
-    """Remove the folders of this kind that no process holds."""
+def remove_left(parent: Path, kind: str) -> None:
+    """Remove the folders of this kind that no process holds: whoever needs none may have left one."""
     for left in parent.glob(f"{_PREFIX}{kind}-*"):
         with suppress(OSError):  # one without such a file
             status = left.lstat()

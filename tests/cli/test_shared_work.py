@@ -116,7 +116,7 @@ def test_a_dry_run_shows_the_plan(capsys: Output) -> None:
         ("--assemble --executor threads", "--assemble and --executor exclude each other"),
         ("--part 1/2 --reuse old.gguf", "--part and --reuse exclude each other"),
         ("--assemble --verify text", "--assemble and --verify exclude each other"),
-        ("--executor threads --keep-part", "--executor and --keep-part exclude each other"),
+        ("--executor threads --pieces x --keep-part", "--executor and --keep-part exclude each other"),
         ("--executor threads --threads 2", "--threads is for this process"),
         ("--no-make", "--no-make is for --assemble"),
         ("--pieces x", "--pieces is for --part, --assemble and --executor"),

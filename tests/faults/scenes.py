@@ -1,10 +1,11 @@
-"""Scenes of `apply` and its store; those of other commands are in `working_scenes.py`."""
+"""Scenes of `apply`, alone and shared, and its store; those of other commands are in `working_scenes.py`."""
 
 from __future__ import annotations
 
 import os
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 from scene import Scene, nobody
@@ -12,28 +13,42 @@ from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
 from working_scenes import working_scenes
 
+from quantrecipe.executors.local import Threads
 from quantrecipe.model.open_model import open_model
-from quantrecipe.output import kept_lines, row_units, sync_often
+from quantrecipe.output import first_rows, kept_lines, row_units, sync_often
 from quantrecipe.output.apply import apply_plans, output_paths
+from quantrecipe.output.shares import by_executor
+from quantrecipe.output.shares.assemble import assemble
+from quantrecipe.output.shares.by_executor import apply_by
+from quantrecipe.output.shares.folder import open_pieces, pieces_path
+from quantrecipe.output.shares.part import Part, make_part
 from quantrecipe.output.store import shelf
 from quantrecipe.output.store.store import Store
 from quantrecipe.output.store.upkeep import shrink
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
-from quantrecipe.registry import load_registry
+from quantrecipe.registry import Registry, load_registry
 
 __all__ = ["SCENES", "make_scenes"]
 
-_APPLY = ("plain", "store", "shards", "replaced", "several", "writers")
-SCENES = (*_APPLY, "sensitivity", "probes", "files", "fit", "imatrix", "answers")
+_APPLY = ("plain", "store", "shards", "replaced", "several", "writers", "executor", "pieces")
+SCENES = (*_APPLY, "sensitivity", "probes", "files", "fit", "imatrix", "grams", "answers")
 _MIX = recipe(rule("attn_v", "Q8_0"), rule("ffn_down", "F16"), rule("ffn_up", "NVFP4"), default="Q4_K")
 _OTHER = recipe(rule("attn_v", "Q6_K"), rule("attn_q", "BF16"), default="Q4_K")
+
+_UNIT = 20_000
+"""Bytes of a unit of those who share a run: tensors are cut."""
+
+_LEASE_SECONDS = 0.3
+"""After so long, a unit of a part that was killed is made by another."""
 
 
 def make_scenes(folder: Path) -> dict[str, Scene]:
     """All of them, of one small model of many units; each is run once in peace."""
     row_units.split.__defaults__ = (1, 20_000)
+    first_rows.NOTE_SECONDS = 0.0005  # some units are noted by themselves, others together
+    by_executor.MOST = 2 * _UNIT
     sync_often.SYNC_SECONDS = 0.003
     kept_lines._SYNC_SECONDS = 0.003
     shelf.LEAST = 1000
@@ -86,4 +101,27 @@ def make_scenes(folder: Path) -> dict[str, Scene]:
             beside=beside if name == "writers" else nobody,
             stays=("beside.gguf",),
         )
-    return scenes | working_scenes(folder, registry)
+    return scenes | _shared(folder, mix, registry) | working_scenes(folder, registry)
+
+
+def _shared(folder: Path, plan: Plan, registry: Registry) -> dict[str, Scene]:
+    """One file that an executor's workers make, or that two parts make and a third process assembles."""
+
+    def by_workers(out: Path, force: bool) -> None:
+        workers = Threads({"workers": 2, "threads": 1})
+        apply_by(workers, plan, out, registry=registry, force=force, nbytes=_UNIT)
+
+    def in_pieces(out: Path, force: bool) -> None:
+        open_pieces(pieces_path(out), plan, nan="error", nbytes=_UNIT, lease_seconds=_LEASE_SECONDS)
+        for number in (1, 2):
+            make_part(plan, out, Part(number=number, count=2), registry=registry, threads=2, force=force)
+        assemble(plan, out, registry=registry, threads=2, force=force)
+
+    scenes = {}
+    for name, run in (("executor", by_workers), ("pieces", in_pieces)):
+        place = folder / name
+        place.mkdir()
+        out = place / "0.gguf"
+        run(out, False)
+        scenes[name] = Scene(name=name, folder=place, run=partial(run, out), peace={out: out.read_bytes()})
+    return scenes

@@ -13,7 +13,7 @@ from support.recipes import recipe, rule
 
 from quantrecipe.errors import OutputError
 from quantrecipe.model.open_model import open_model
-from quantrecipe.output import row_units
+from quantrecipe.output import first_rows, row_units
 from quantrecipe.output.apply import Result, apply_plan
 from quantrecipe.output.journal import Journal, journal_path
 from quantrecipe.output.partfile import part_path
@@ -31,6 +31,7 @@ FLIPS = 25
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_units.split, "__defaults__", (1, 8_000))
+    monkeypatch.setattr(first_rows, "NOTE_SECONDS", 0.0)
     monkeypatch.setattr(shelf, "LEAST", 1000)
 
 

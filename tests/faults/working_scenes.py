@@ -15,10 +15,13 @@ import pytest
 from scene import Scene
 from support.byte_model import ByteModel, SessionOfBytes
 from support.fake_graph import FakeSession
+from support.graph_of_products import ModelOfProducts, SessionOfProducts
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.resident_engine import StandIn
 
 from quantrecipe.calibration import CalibrationSettings, compute, compute_importance, self_written, sums_path
+from quantrecipe.calibration.gram import Grams, compute_gram, read_gram
+from quantrecipe.calibration.gram import compute as compute_grams
 from quantrecipe.calibration.self_written import WritingSettings, prompts_for, write_texts
 from quantrecipe.cli.output_files import write_file, write_text
 from quantrecipe.errors import OutputError
@@ -27,6 +30,7 @@ from quantrecipe.fit import Request, fit
 from quantrecipe.fit.measured_choice import measured_choice
 from quantrecipe.fit.stock import recipe_like
 from quantrecipe.fit.tried import Effort
+from quantrecipe.importance.provenance import Provenance
 from quantrecipe.importance.to_gguf import encode_gguf
 from quantrecipe.measure import Measurement, Passes, Subject, measure
 from quantrecipe.measure.progress import Silent
@@ -69,6 +73,7 @@ def working_scenes(folder: Path, registry: Registry) -> dict[str, Scene]:
             noted="m.evaluations.jsonl",
         ),
         **_scene(folder, "imatrix", "m.gguf", _calibrating(folder)),
+        **_grams(folder),
         **_scene(folder, "answers", "a.jsonl", _answering(), noted="a.jsonl.answers"),
     }
 
@@ -158,6 +163,32 @@ def _calibrating(folder: Path) -> Run:
             found.done()
 
     return run
+
+
+def _grams(folder: Path) -> dict[str, Scene]:
+    """Gram matrices, a pass for each layer: the files that are finished, and an index that grows with them."""
+    compute_grams.Session = SessionOfProducts(ModelOfProducts())  # type: ignore[misc,assignment]  # for good
+    (folder / "model.gguf").write_bytes(b"x" * 100)
+    domain = read_domain(str(folder / "text"))
+    domains = [(domain, render(domain, None))]
+    origin, settings = Provenance(fingerprint="v1:a:b", model="hash"), CalibrationSettings(contexts=(20,))
+    place = folder / "grams"
+    place.mkdir()
+
+    def compute() -> Grams:
+        return compute_gram(folder / "model.gguf", domains, place, settings, origin=origin, layers=1)
+
+    index = compute().index
+
+    def run(force: bool) -> None:
+        grams = compute()
+        grams.verify()
+        if grams.index != index or read_gram(place).index != index:
+            raise AssertionError("the index says something else")
+
+    peace = {path: path.read_bytes() for path in place.glob("*/*.npy")}
+    stays = ("*/index.json",)
+    return {"grams": Scene(name="grams", folder=place, run=run, peace=peace, stays=stays)}
 
 
 def _answering() -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from quantrecipe.measure import Passes
 from quantrecipe.measure.mixed import Mixed
 from quantrecipe.measure.prober import Prober, describe
 from quantrecipe.measure.progress import Silent
+from quantrecipe.output.locks import lock
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
@@ -58,6 +60,23 @@ def test_nothing_is_run_twice(make: Callable[..., Prober], engine: StandIn) -> N
         assert prober.evaluate(types) == Effect(kld=saved[0].kld, standard_error=saved[0].standard_error)
         assert [probed.key for probed in prober.probes] == [saved[0].key]
     assert len(engine.runs) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks")
+def test_what_a_killed_run_left_is_removed_even_if_nothing_is_asked(
+    make: Callable[..., Prober], tmp_path: Path
+) -> None:
+    """The run may have been killed after its last answer."""
+    for name in ("dead", "alive"):
+        (tmp_path / f".quantrecipe-probes-{name}").mkdir()
+        (tmp_path / f".quantrecipe-probes-{name}/held").touch()
+        (tmp_path / f".quantrecipe-probes-{name}/F32.gguf").touch()
+    fd = os.open(tmp_path / ".quantrecipe-probes-alive/held", os.O_RDWR)
+    lock(fd)
+    with make():
+        pass
+    assert [it.name for it in tmp_path.glob(".quantrecipe-*")] == [".quantrecipe-probes-alive"]
+    os.close(fd)
 
 
 def test_each_part_of_a_text_is_a_probe_of_its_own(make: Callable[..., Prober], engine: StandIn) -> None:

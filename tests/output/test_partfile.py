@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from quantrecipe.errors import OutputError
-from quantrecipe.output import locks, partfile
+from quantrecipe.output import at_offset, locks, partfile
 from quantrecipe.output.partfile import PartFile, part_path
 
 
@@ -80,14 +80,14 @@ def test_a_disk_that_fills_up_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(OutputError, match="is full while writing a"), PartFile(tmp_path / "a", 3) as file:
-        monkeypatch.setattr(PartFile, "_pwrite", full)
+        monkeypatch.setattr(at_offset, "_write", full)
         file.write(memoryview(b"abc"), 0)
     assert not list(tmp_path.iterdir())
 
 
 def test_short_writes_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = PartFile._pwrite
-    monkeypatch.setattr(PartFile, "_pwrite", lambda self, data, offset: whole(self, data[:2], offset))
+    whole = at_offset._write
+    monkeypatch.setattr(at_offset, "_write", lambda fd, data, offset, lock: whole(fd, data[:2], offset, lock))
     with PartFile(tmp_path / "a", 5) as file:
         file.write(memoryview(b"abcde"), 0)
         file.finish()

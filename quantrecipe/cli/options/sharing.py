@@ -85,6 +85,11 @@ class Sharing:
         """True where it isn't this process alone."""
         return self.share is not None or self.assemble or self.executor is not None
 
+    @property
+    def returned(self) -> bool:
+        """True where workers return what they make to this process, which writes it."""
+        return self.executor is not None and self.pieces is None
+
     def check(self, **others: object) -> None:
         """UsageError where options exclude each other. others: further options of `apply`, by their spelling."""
         ways = [

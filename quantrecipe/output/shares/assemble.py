@@ -17,11 +17,10 @@ import xxhash
 
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import OutputError
-from quantrecipe.output.apply import Result, output_paths
+from quantrecipe.output.apply import Result, checked_outputs
 from quantrecipe.output.headers import write_headers
 from quantrecipe.output.naming import give_names
 from quantrecipe.output.partfile import PartFile
-from quantrecipe.output.paths import check_paths
 from quantrecipe.output.progress import Progress, Silent
 from quantrecipe.output.shares.folder import Pieces, open_pieces, pieces_path
 from quantrecipe.output.shares.leases import Leases
@@ -34,7 +33,6 @@ from quantrecipe.output.store.store import open_store
 from quantrecipe.output.transform import Handling, Nan
 from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.plan import Assignment, Plan
-from quantrecipe.plan.statistics import require_statistics
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.wording import some_of
 
@@ -105,10 +103,7 @@ def assemble(
     progress = progress or Silent()
     threads = threads or usable_processors()
     handling: Handling = "allow" if nan == "keep" else nan
-    paths = output_paths(out, len(plan.files))
-    check_paths(paths, [plan], None)
-    plan.model.require_weights("plan with it, and give apply the model itself")
-    require_statistics(plan)
+    paths = checked_outputs(plan, out, force=force)
     folder = Path(pieces) if pieces is not None else pieces_path(out)
     found = open_pieces(folder, plan, nan=handling, create=False)
     require_space((path, file.nbytes) for file, path in zip(plan.files, paths, strict=True))

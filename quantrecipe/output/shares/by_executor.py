@@ -1,7 +1,8 @@
 """apply_by: execute a plan by an executor's workers, wherever these are. The file is the one that `apply_plan` writes.
 
-Workers return the bytes of units, which are written at their final places here; or they write pieces to a folder that
-all machines see, which are assembled here.
+Workers return the bytes of units, which are written at their final places here, and noted in a journal; or they write
+pieces to a folder that all machines see, which are assembled here. In both ways a run that was interrupted is gone on
+with.
 """
 
 from __future__ import annotations
@@ -9,26 +10,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from quantrecipe.api import Executor, Task, Workers
-from quantrecipe.errors import OutputError
+from quantrecipe.api import Executor, Order, Task
+from quantrecipe.errors import ModelError, OutputError
 from quantrecipe.executors.run_tasks import run_tasks
-from quantrecipe.output.apply import Result, output_paths
+from quantrecipe.output.apply import Result, checked_outputs
+from quantrecipe.output.changed_sources import ChangedSources
 from quantrecipe.output.headers import write_headers
-from quantrecipe.output.journal import journal_path
-from quantrecipe.output.naming import check_destination, give_names
+from quantrecipe.output.naming import give_names
 from quantrecipe.output.partfile import PartFile
-from quantrecipe.output.paths import check_paths
 from quantrecipe.output.progress import Progress, Silent
+from quantrecipe.output.resume import Keep, Resume, forget
 from quantrecipe.output.shares.assemble import Gathered, assemble
 from quantrecipe.output.shares.folder import open_pieces
 from quantrecipe.output.shares.make import MadeUnit, assignments_by_matrix, places
+from quantrecipe.output.shares.noted import Noted, digest_in
 from quantrecipe.output.shares.order import order_of
 from quantrecipe.output.shares.part import require_room
 from quantrecipe.output.shares.units import MOST, WorkUnit, cut, unit_bytes
@@ -36,13 +38,10 @@ from quantrecipe.output.space import require_space
 from quantrecipe.output.transform import Handling, Nan
 from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.plan import Assignment, Plan
-from quantrecipe.plan.statistics import require_statistics
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.remote_files import place_of, remote_file, settle
 
 __all__ = ["apply_by"]
-
-_CHUNK = 4 << 20  # bytes that are hashed in one go
 
 _WORKERS = 16
 """For how many workers the work is cut where pieces may be gone on with: more of them still have several units each."""
@@ -59,34 +58,29 @@ def apply_by(
     store: str | Path | None = None,
     pieces: str | Path | None = None,
     progress: Progress | None = None,
+    keep: Keep | None = None,
     nbytes: int | None = None,
 ) -> Result:
     """Write the file that the plan describes to `out`, with the workers of an executor.
 
-    pieces: a folder that all machines see. What workers make stays there until all is made, so the same call goes on
-            after a break. None: they return it
-    nbytes: of a unit; None for what is best for so many workers
+    pieces: a folder that all machines see, to which workers write what they make. None: they return it
+    keep:   asked after Ctrl-C whether what they returned stays
+    nbytes: of a unit; None for what is best for so many workers, or what an earlier run has chosen
     Others, and errors, as in `apply_plan`. PluginError where workers can't be opened or are all gone.
     """
     out = Path(out)
     registry = registry or load_registry()
     progress = progress or Silent()
     handling: Handling = "allow" if nan == "keep" else nan
-    plan.model.require_weights("plan with it, and give apply the model itself")
-    require_statistics(plan)
-    paths = output_paths(out, len(plan.files))
-    check_paths(paths, [plan], None)
-    for path in paths:
-        check_destination(path, force=force)
+    paths = checked_outputs(plan, out, force=force)
     require_space((path, file.nbytes) for file, path in zip(plan.files, paths, strict=True))
-    compiled = compile_kernels(plan.assignments, registry, progress.compiling)
-    begin = time.perf_counter()
     kept = None if store is None else Path(store)
     if pieces is None:
         order = order_of(plan, registry, nan=handling, store=kept)
-        with executor.open(order) as workers:
-            units = cut(plan, nbytes or unit_bytes(plan, max(1, workers.width)), most=MOST)
-            return _to_places(plan, paths, workers, units, progress, force, begin, compiled)
+        into = _Places(plan=plan, paths=paths, force=force, nan=handling, keep=keep, progress=progress)
+        return _to_places(executor, order, into, registry, nbytes)
+    compiled = compile_kernels(plan.assignments, registry, progress.compiling)
+    begin = time.perf_counter()
     folder = Path(pieces)
     found = open_pieces(folder, plan, nan=handling, workers=_WORKERS, nbytes=nbytes)
     order = order_of(plan, registry, nan=handling, store=kept, pieces=(folder, found.run))
@@ -119,43 +113,76 @@ def apply_by(
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Places:
+    """Where units go that come back from workers, and what is to become of them."""
+
+    plan: Plan
+    paths: Sequence[Path]
+    force: bool
+    nan: Handling
+    keep: Keep | None
+    progress: Progress
+
+
 def _to_places(
-    plan: Plan,
-    paths: Sequence[Path],
-    workers: Workers,
-    units: Sequence[WorkUnit],
-    progress: Progress,
-    force: bool,
-    begin: float,
-    compiled: float,
+    executor: Executor, order: Order, into: _Places, registry: Registry, nbytes: int | None
 ) -> Result:
-    gathered, by_matrix = Gathered(), assignments_by_matrix(plan)
-    width, read = workers.width, 0
+    """Have all units made, and write them where they belong, but those that an earlier run has left there."""
+    plan, paths, progress = into.plan, into.paths, into.progress
+    forget(paths[0])
+    sources, gathered, by_matrix = ChangedSources(plan.model), Gathered(), assignments_by_matrix(plan)
+    read = 0
     from_store: list[str] = []
     problems: dict[str, None] = {}  # several workers may have the same
     with ExitStack() as stack:
         parts = [
-            stack.enter_context(PartFile(path, file.nbytes, force=force))
+            stack.enter_context(PartFile(path, file.nbytes, force=into.force, keep=True))
             for file, path in zip(plan.files, paths, strict=True)
         ]
-        journal_path(paths[0]).unlink(missing_ok=True)  # what it said of a part isn't true any more
+        earlier = stack.enter_context(
+            Resume([(plan, parts)], nan=into.nan, progress=progress, keep=into.keep)
+        )
         part_of = {
             a.tensor.name: part
             for file, part in zip(plan.files, parts, strict=True)
             for a in file.assignments
         }
-        progress.start(sum(unit.size for unit in units))
-        for task, (made, data) in run_tasks(workers, _tasks(units), told=progress.told):
-            _write(task.given, made, data, by_matrix, part_of)
-            gathered.add(Path(), made)
-            read += made.read
-            from_store += made.from_store
-            problems |= dict.fromkeys(made.problems)
-            _tell(plan, task.given, progress, made)
-        settle(plan.model.files)
+        compiled = compile_kernels(plan.assignments, registry, progress.compiling)
+        begin = time.perf_counter()
+        journal = earlier.journals[0]
+        noted = Noted(plan, journal, part_of)
+        with executor.open(order) as workers:
+            width = workers.width
+            if not journal.cut:
+                journal.add_cut(nbytes or unit_bytes(plan, max(1, width)))
+            units = cut(plan, journal.cut, most=MOST)
+            left = noted.left(units)
+            progress.start(sum(unit.size for unit in units))
+            for unit in units:
+                if (there := left.made.get(unit.number)) is not None:
+                    gathered.add(Path(), there)
+                    read += there.nbytes
+                    progress.advance(unit.size, there.nbytes, 0)
+            missing = [unit for unit in units if unit.number not in left.made]
+            for task, (made, data) in run_tasks(workers, _tasks(missing), told=progress.told):
+                _write(task.given, made, data, by_matrix, part_of)
+                noted.note(task.given, made)
+                gathered.add(Path(), made)
+                read += made.read
+                from_store += made.from_store
+                problems |= dict.fromkeys(made.problems)
+                _tell(plan, task.given, progress, made)
         gathered.settle()
+        try:
+            settle(plan.model.files)
+            sources.require_none(gathered.sources)
+        except ModelError:
+            earlier.void()  # what was made is a mixture
+            raise
         _hash(gathered, plan, part_of)
         write_headers(plan, parts, gathered.sources, gathered.written, gathered.remarked)
+        earlier.written()
         give_names(parts)
     return Result(
         paths=tuple(paths),
@@ -170,6 +197,8 @@ def _to_places(
         reused=(),
         from_store=tuple(from_store),
         store_problems=tuple(problems),
+        left=sum(unit.size for unit in units if unit.number in left.made),
+        differing=left.differing,
         unchecked=_unchecked(plan),
     )
 
@@ -208,21 +237,16 @@ def _write(
 
 def _hash(gathered: Gathered, plan: Plan, part_of: dict[str, PartFile]) -> None:
     """The hash of each tensor's data: known where it was made in one unit, else made of what was written."""
-    buffer = bytearray(_CHUNK)
     for a in plan.assignments:
         ranges = gathered.ranges[a.tensor.name]
         if len(ranges) == 1:
             gathered.written[a.tensor.name] = ranges[0][1].data
             continue
-        digest = xxhash.xxh3_128()
-        for begin in range(0, a.nbytes, _CHUNK):
-            piece = memoryview(buffer)[: min(_CHUNK, a.nbytes - begin)]
-            if not part_of[a.tensor.name].read(piece, a.offset + begin):
-                raise OutputError(
-                    f"{part_of[a.tensor.name].part} can't be read", "look at the disk, or write to another"
-                )
-            digest.update(piece)
-        gathered.written[a.tensor.name] = digest.hexdigest()
+        part = part_of[a.tensor.name]
+        digest = digest_in(part, a.offset, a.nbytes)
+        if not digest:
+            raise OutputError(f"{part.part} can't be read", "look at the disk, or write to another")
+        gathered.written[a.tensor.name] = digest
 
 
 def _tell(plan: Plan, unit: WorkUnit, progress: Progress, made: MadeUnit) -> None:

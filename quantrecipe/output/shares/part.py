@@ -18,7 +18,7 @@ from pathlib import Path
 
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import ModelError, OutputError
-from quantrecipe.output.naming import check_destination
+from quantrecipe.output.apply import checked_outputs
 from quantrecipe.output.progress import Progress, Silent
 from quantrecipe.output.shares.folder import Pieces, open_pieces, pieces_path
 from quantrecipe.output.shares.leases import Leases
@@ -29,7 +29,6 @@ from quantrecipe.output.store.store import open_store
 from quantrecipe.output.transform import Handling, Nan
 from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.plan import Plan
-from quantrecipe.plan.statistics import require_statistics
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.remote_files import settle
 from quantrecipe.units import bytes_text
@@ -122,9 +121,7 @@ def make_part(
     progress = progress or Silent()
     threads = threads or usable_processors()
     require_part(part)
-    plan.model.require_weights("plan with it, and give apply the model itself")
-    require_statistics(plan)
-    check_destination(out, force=force)
+    checked_outputs(plan, out, force=force)
     handling: Handling = "allow" if nan == "keep" else nan
     folder = Path(pieces) if pieces is not None else pieces_path(out)
     found = open_pieces(folder, plan, nan=handling, workers=part.count, nbytes=nbytes)

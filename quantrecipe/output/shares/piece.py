@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import xxhash
 
+from quantrecipe.output.at_offset import write_all
 from quantrecipe.output.shares.make import MadeRange, MadeUnit
 from quantrecipe.output.write_errors import write_error
 from quantrecipe.whole_file import sync_folder
@@ -57,11 +58,8 @@ class NewPiece:
 
     def write(self, data: memoryview, offset: int) -> None:
         """Write at an offset of the unit; from any thread. OutputError where the disk is full."""
-        data = data.cast("B")
         try:
-            while data:
-                count = self._write_at(data, offset)
-                data, offset = data[count:], offset + count
+            write_all(self._fd, data, offset, self._lock)
         except OSError as error:
             raise write_error(error, self.path) from error
 
@@ -77,13 +75,6 @@ class NewPiece:
             with suppress(OSError):
                 self._new.unlink()
             raise write_error(error, self.path) from error
-
-    def _write_at(self, data: memoryview, offset: int) -> int:
-        if hasattr(os, "pwrite"):
-            return os.pwrite(self._fd, data, offset)
-        with self._lock:  # Windows has no positional writes
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.write(self._fd, data)
 
     def _close(self) -> None:
         os.close(self._fd)

@@ -27,6 +27,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from quantrecipe.errors import OutputError
+from quantrecipe.output.at_offset import read_all, write_all
 from quantrecipe.output.locks import lock, unlock
 from quantrecipe.output.store.entry import EntryFacts, footer, read_facts
 from quantrecipe.output.write_errors import write_error
@@ -125,6 +126,10 @@ class Store:
             self.problems.append(problem)
 
 
+_SEEKING = threading.Lock()
+"""For all entries: what is read of them at a time is a small part of the work."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stored:
     """An entry that is read. A context manager, which closes it."""
@@ -143,16 +148,10 @@ class Stored:
 
     def read(self, begin: int, out: NDArray[np.uint8]) -> bool:
         """Fill `out` with bytes of the tensor, from one of them on; False where they can't be read."""
-        rest = out.data
         try:
-            while rest:
-                count = _read_at(self.fd, rest, begin)
-                if not count:
-                    return False
-                rest, begin = rest[count:], begin + count
+            return read_all(self.fd, out.data, begin, _SEEKING)
         except OSError:
             return False
-        return True
 
 
 class Addition:
@@ -175,11 +174,8 @@ class Addition:
         """Write at an offset of the tensor."""
         if self._failed is not None:
             return
-        data = data.cast("B")
         try:
-            while data:
-                count = self._write_at(data, offset)
-                data, offset = data[count:], offset + count
+            write_all(self._fd, data, offset, self._lock)
         except OSError as error:
             self._failed = error
 
@@ -219,13 +215,6 @@ class Addition:
             mode = mode_of_new(self._path.parent)
             with suppress(OSError):  # a file system that has no modes
                 os.fchmod(self._fd, mode)
-
-    def _write_at(self, data: memoryview, offset: int) -> int:
-        if hasattr(os, "pwrite"):
-            return os.pwrite(self._fd, data, offset)
-        with self._lock:  # Windows has no positional writes
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.write(self._fd, data)
 
     def _close(self) -> None:
         if self._fd >= 0:
@@ -271,20 +260,6 @@ def _is_part_of_a_store(path: Path) -> bool:
         return False
     groups = [it.name for it in path.iterdir()]
     return all(_GROUP.fullmatch(name) and name.startswith(path.name) for name in groups)
-
-
-def _read_at(fd: int, out: memoryview, begin: int) -> int:
-    if hasattr(os, "preadv"):
-        return os.preadv(fd, [out], begin)
-    with _SEEKING:
-        os.lseek(fd, begin, os.SEEK_SET)
-        found = os.read(fd, len(out))
-    out[: len(found)] = found
-    return len(found)
-
-
-_SEEKING = threading.Lock()
-"""Windows has no positional reads."""
 
 
 def digest_of_file(path: Path, nbytes: int) -> str:

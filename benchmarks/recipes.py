@@ -83,7 +83,7 @@ class Bench:
             recipe = load_recipe("llama.cpp/BF16", registry=self.registry)
             apply_plan(make_plan(recipe, self.model, registry=self.registry), bf16)
         texts = [read_text(path) for path in self.texts]
-        key = reference_key(bf16, texts, n_ctx=self.n_ctx, chunks=self.chunks)
+        key = reference_key([bf16], texts, n_ctx=self.n_ctx, chunks=self.chunks)
         out = self.work / f"{key}.reference"
         if not out.exists():
             make_reference(bf16, texts, out, n_ctx=self.n_ctx, chunks=self.chunks, threads=self.threads)

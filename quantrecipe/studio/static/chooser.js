@@ -1,27 +1,13 @@
 // Choosing a model: a text field with what was opened before and the reference shapes as proposals.
 
 import { byId, fill, make, sayProblem } from "./dom.js";
+import { keepModel, recentModels } from "./kept.js";
 import { Popup } from "./popup.js";
 import { countText, counted } from "./units.js";
 
-const KEPT = "quantrecipe-models";
-const MOST_KEPT = 8;
-
-function recent() {
-  try {
-    const kept = JSON.parse(localStorage.getItem(KEPT));
-    return Array.isArray(kept) ? kept.filter((it) => typeof it === "string").slice(0, MOST_KEPT) : [];
-  } catch {
-    return [];
-  }
-}
-
-function keep(model) {
-  try {
-    localStorage.setItem(KEPT, JSON.stringify([model, ...recent().filter((it) => it !== model)].slice(0, MOST_KEPT)));
-  } catch {
-    // A browser that keeps nothing only has no recent models.
-  }
+/** The name of a file or a folder without what is before it. */
+export function lastPart(path) {
+  return path.split(/[/\\]/).filter(Boolean).pop() ?? path;
 }
 
 /** The field. open: called with what was chosen, a text. */
@@ -74,9 +60,9 @@ export class Chooser {
   /** Say what a model is that is open. known: what the server says of it. */
   show(model, known) {
     this.#opened = model;
-    keep(model);
+    keepModel(model);
     byId("choose").removeAttribute("aria-busy");
-    fill(byId("facts"), make("b", {}, known.name), ` · ${countText(known.parameters)} weights in ${counted(known.tensors, "tensor")}`,
+    fill(byId("facts"), make("b", { title: known.name }, lastPart(known.name)), ` · ${known.architecture} · ${countText(known.parameters)} weights in ${counted(known.tensors, "tensor")}`,
       known.layers ? ` · ${counted(known.layers, "layer")}` : "");
     fill(byId("model-notes"), ...known.notes.map((it) => make("p", { class: "hint" }, it)));
   }
@@ -98,7 +84,7 @@ export class Chooser {
   #propose() {
     const typed = this.#field.value.trim().toLowerCase();
     const all = [
-      ...recent().map((it) => ({ label: it, group: "Opened before" })),
+      ...recentModels().map((it) => ({ label: it, group: "Opened before" })),
       ...this.#shapes.map((it) => ({ label: it.model, group: "Reference shapes", detail: it.parameters ? countText(it.parameters) : "" })),
     ];
     // What is open already narrows nothing down.

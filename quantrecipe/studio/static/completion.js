@@ -66,7 +66,7 @@ export class Completion {
     if (answer === null || text !== this.#editor.text || document.activeElement !== this.#editor.field) return;
     // What stands there already completes nothing.
     const there = this.#editor.lineBefore.slice(answer.from - 1);
-    const items = told ? answer.items : answer.items.filter((it) => it.insert.trim() !== there.trim() || answer.items.length > 1);
+    const items = !told && answer.items.some((it) => it.insert.trim() === there.trim()) ? [] : answer.items;
     this.#place = answer;
     if (!items.length) {
       this.close();

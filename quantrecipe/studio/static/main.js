@@ -5,13 +5,14 @@
 // that somebody has changed by hand is never replaced without asking: a bar offers the choice. Who types shows the text.
 
 import { AtRest, Gone, isAborted, Newest, OneAtATime, Server, takeToken } from "./asking.js";
-import { Chooser } from "./chooser.js";
+import { Chooser, lastPart } from "./chooser.js";
 import { Completion } from "./completion.js";
 import { byId, fill, make, say } from "./dom.js";
 import { Editor, summary } from "./editor.js";
 import { Files } from "./files.js";
 import { Goal } from "./goal.js";
 import { Groups } from "./groups.js";
+import { keepTab, openTab } from "./kept.js";
 import { LayerMap } from "./map.js";
 import { shortText, showKnowledge, showNumbers, showTypes } from "./numbers.js";
 
@@ -22,10 +23,13 @@ const FORGOTTEN = 404;
 // What HTTP calls a model whose files are gone, and one that the server doesn't keep open any more.
 
 class Studio {
-  #server = new Server(takeToken());
+  #token = takeToken();
+  #server = new Server(this.#token);
   #model = null;
   #name = null;
+  #wanted = null;
   #plan = null;
+  #started = false;
   #shows = "slider";
   #broken = false;
   #frozen = "";
@@ -61,13 +65,14 @@ class Studio {
     fill(byId("foot"), `quantrecipe ${known.version}. This page is served by your own machine; nothing leaves it.`);
     this.#chooser.shapes = known.shapes;
     this.#goal.offer(known);
-    byId("welcome").hidden = known.model !== null;
-    if (known.recipe) this.#editor.set(known.recipe.text);
-    if (known.model !== null) await this.#open(known.model);
+    // A tab that was reloaded goes on with what it had.
+    const kept = openTab(this.#token);
+    const model = kept.model ?? known.model;
+    byId("welcome").hidden = model !== null;
+    this.#editor.set(kept.text ?? known.recipe?.text ?? "");
+    if (model !== null) await this.#open(model);
     else byId("model").focus();
   }
-
-  #started = false;
 
   /** Whether somebody has changed the text by hand. */
   get #byHand() {
@@ -76,6 +81,7 @@ class Studio {
 
   async #open(name) {
     this.#stop();
+    this.#wanted = name;
     this.#chooser.busy(name);
     let model;
     try {
@@ -87,9 +93,9 @@ class Studio {
     if (model === null) return;
     this.#model = model;
     this.#name = name;
-    for (const part of [byId("places"), document.querySelector("main")]) part.hidden = false;
+    for (const part of [byId("places"), byId("columns")]) part.hidden = false;
     byId("welcome").hidden = true;
-    document.title = `${model.name} – quantrecipe studio`;
+    document.title = `${lastPart(model.name)} – quantrecipe studio`;
     this.#chooser.show(name, model);
     this.#goal.open(model);
     this.#offer(false);
@@ -243,19 +249,21 @@ class Studio {
     showNumbers(plan, base);
     showKnowledge(this.#model.knows, plan.milliseconds);
     showTypes(plan.types);
-    this.#map.show(plan.map, base);
+    this.#map.show(plan, base);
+    fill(byId("warnings"), ...plan.warnings.map((it) => make("p", { class: "hint" }, it)));
     this.#groups.show(plan.groups, plan.types, base);
     fill(byId("short"), shortText(plan));
   }
 
-  /** Say which mix is shown, and what the text is of. */
+  /** Say which mix is shown, and what the text is of; and keep what a reload would lose. */
   #state({ freezing = false, checking = false } = {}) {
+    keepTab(this.#token, this.#name, this.#byHand ? this.#editor.text : null);
     const text = this.#shows === "text";
     const stale = text && this.#broken;
     const shows = byId("shows");
     fill(shows, stale ? "the last mix without errors" : text ? "your text’s mix" : "the slider’s mix");
     shows.className = `chip ${stale ? "stale" : text ? "of-text" : "of-slider"}`;
-    byId("middle").classList.toggle("stale", stale);
+    byId("columns").classList.toggle("stale", stale);
     const is = byId("text-is");
     const same = !this.#byHand;
     const waits = freezing || this.#rest.waiting || this.#moves.running;
@@ -287,7 +295,8 @@ class Studio {
     fill(byId("gone"));
     say("The server answers again.");
     if (!this.#started) this.start();
-    else if (this.#name !== null && this.#shows === "text") this.#check();
+    else if (this.#wanted !== this.#name) this.#open(this.#wanted);
+    else if (this.#model !== null && this.#shows === "text") this.#check();
     else if (this.#model !== null) this.#move();
   }
 }

@@ -3,6 +3,7 @@
 // colour: ▲ more bits, ▼ fewer, ≠ another type.
 
 import { byId, fill, make, visible } from "./dom.js";
+import { bytesText, counted } from "./units.js";
 
 const PAGE = 10;
 // Rows that PageUp and PageDown go.
@@ -21,11 +22,11 @@ export class LayerMap {
   }
 
   /** Show a plan's maps; fields that stay keep the focus. base: the name of what it is compared with, or null. */
-  show(map, base) {
-    const outside = map.outside.length
-      ? [{ name: OUTSIDE, columns: map.outside.map((it) => it.role), rows: [{ layer: null, cells: map.outside }] }]
+  show(plan, base) {
+    const outside = plan.outside.length
+      ? [{ name: OUTSIDE, columns: plan.outside.map((it) => it.role), rows: [{ layer: null, cells: plan.outside }] }]
       : [];
-    const stacks = [map, ...map.more, ...outside].filter((it) => it.rows.length);
+    const stacks = [plan.map, ...plan.more, ...outside].filter((it) => it.rows.length);
     for (const { rows } of stacks) for (const { cells } of rows) for (const cell of cells) if (cell) this.#bits.set(cell.type, cell.bits);
     const shape = JSON.stringify(stacks.map((it) => [it.name, it.columns, it.rows.map((row) => [row.layer, row.cells.map(Boolean)])]));
     if (shape !== this.#shape) {
@@ -34,7 +35,7 @@ export class LayerMap {
       fill(byId("cell"), "Arrow keys move in the map; Enter goes to the rule in the text.");
     }
     this.#shape = shape;
-    stacks.forEach((stack, place) => this.#grids[place].show(stack, (cell) => this.#mark(cell, base), base));
+    stacks.forEach((stack, place) => this.#grids[place].show(stack, (cell) => this.#mark(cell, base)));
     byId("signs").hidden = !base;
   }
 
@@ -52,8 +53,6 @@ class Grid {
   #stack;
   #fields;
   #at = [0, 0];
-  #mark = () => "";
-  #base = null;
 
   constructor(stack, open) {
     this.#open = open;
@@ -74,16 +73,13 @@ class Grid {
   }
 
   /** mark: cell → the sign of how it differs from the base, "" where it doesn't. */
-  show(stack, mark, base) {
+  show(stack, mark) {
     this.#stack = stack;
-    this.#mark = mark;
-    this.#base = base;
-    stack.rows.forEach((row, y) => row.cells.forEach((cell, x) => cell && this.#write(this.#fields[y][x], cell)));
+    stack.rows.forEach((row, y) => row.cells.forEach((cell, x) => cell && this.#write(this.#fields[y][x], cell, mark(cell))));
     if (this.table.contains(document.activeElement)) this.#tell(...this.#at);
   }
 
-  #write(field, cell) {
-    const mark = this.#mark(cell);
+  #write(field, cell, mark) {
     const text = mark ? `${visible(cell.type)} ${mark}` : visible(cell.type);
     if (field.textContent !== text) field.textContent = text;
     const style = mark ? `${cell.shade} changed` : cell.shade;
@@ -92,16 +88,8 @@ class Grid {
 
   /** Say below the map what a field is. */
   #tell(y, x) {
-    const row = this.#stack.rows[y];
-    const cell = row.cells[x];
-    const where = [make("b", {}, this.#stack.columns[x]), row.layer === null ? ": " : `, layer ${row.layer}: `];
-    if (!cell) {
-      fill(byId("cell"), ...where, "nothing is there");
-      return;
-    }
-    const before = this.#mark(cell) ? `; ${cell.base_type} in ${this.#base}` : "";
-    const more = cell.label && cell.label !== cell.type ? ` (${cell.label})` : "";
-    fill(byId("cell"), ...where, `${cell.type}, ${cell.bits.toFixed(2)} bits${before}${more}`);
+    const cell = this.#stack.rows[y].cells[x];
+    fill(byId("cell"), cell ? `${cell.label}; ${bytesText(cell.bytes)} in ${counted(cell.tensors, "tensor")}` : "nothing is there");
   }
 
   #focused(target) {
@@ -129,7 +117,11 @@ class Grid {
 
   #opened(y, x) {
     const row = this.#stack.rows[y];
-    if (row.cells[x]) this.#open(this.#stack.columns[x], row.layer);
+    if (!row.cells[x]) return;
+    const role = this.#stack.columns[x];
+    // Roles of another stack than the model's own have its name, and no layers: "v.blk.*.attn_q".
+    if (this.#stack.name && row.layer !== null) this.#open(`${this.#stack.name}.*.${role}`, null);
+    else this.#open(role, row.layer);
   }
 
   #key(event) {

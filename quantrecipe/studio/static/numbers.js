@@ -28,7 +28,8 @@ export function shortText(plan) {
 export function showKnowledge(knows, milliseconds) {
   const loss = knows.loss === "measured" ? "Losses are from a sensitivity file." : "Losses are typical values: nobody measured this model.";
   const speed = knows.speed === "measured" ? "Speed is measured on this machine." : "";
-  fill(byId("knows"), [loss, speed, `Planned in ${Math.max(1, Math.round(milliseconds))} ms.`].filter(Boolean).join(" "));
+  const time = milliseconds ? `Planned in ${Math.max(1, Math.round(milliseconds))} ms.` : "";
+  fill(byId("knows"), [loss, speed, time].filter(Boolean).join(" "));
 }
 
 function figure(name, value, more) {

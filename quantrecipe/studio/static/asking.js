@@ -176,6 +176,10 @@ export class OneAtATime {
     }
   }
 
+  get running() {
+    return this.#newest.running;
+  }
+
   stop() {
     this.#next = null;
     this.#newest.stop();

@@ -126,8 +126,8 @@ class Studio {
       },
       (error) => this.#failed(error, (it) => this.#goal.problem(it)),
     );
-    this.#state();
     this.#rest.then(() => (this.#byHand ? this.#offer(true) : this.#freeze()));
+    this.#state();
   }
 
   async #freeze({ replace = false } = {}) {

@@ -71,6 +71,7 @@ MAY_IMPORT = {
         "allocate": "api gguf memory model plan recipe registry sensitivity targets",
         "planning": "allocate importance model plan recipe registry sensitivity",
         "lint": "api model plan recipe registry targets",
+        "pictures": "plan",
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core executors gguf importance model plan recipe registry",
         "calibration": "engine gguf importance memory model output texts",
@@ -80,9 +81,11 @@ MAY_IMPORT = {
         "release": "misplaced model recipe registry",
         "fit": "allocate api core engine evaluate importance lint measure memory model output plan planning recipe "
         "registry sensitivity speed targets",
+        "studio": "allocate exchange fit importance lint memory model pictures plan planning recipe registry "
+        "sensitivity speed targets",
         "cli": "allocate api calibration core engine evaluate exchange fit gguf importance lint measure memory "
-        "misplaced model output plan planning recipe refine registry release scaffold sensitivity speed targets "
-        "testing texts",
+        "misplaced model output pictures plan planning recipe refine registry release scaffold sensitivity speed "
+        "studio targets testing texts",
         "": "calibration importance model output planning recipe registry sensitivity",
         "__main__": "cli",
     }.items()

@@ -27,7 +27,7 @@ from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Loss, Sensitivity, TensorSensitivity, frozen
 
-__all__ = ["SURE", "TYPES", "change_at_worst", "doubtful", "least_regret", "seen_from"]
+__all__ = ["SURE", "TYPES", "Regrets", "change_at_worst", "doubtful", "least_regret", "seen_from"]
 
 SURE = 1.0
 """Standard deviations by which alphas may be wrong, all of them at once and each to the worse side.
@@ -53,10 +53,27 @@ def change_at_worst(plan: Plan, beside: Plan, losses: Losses) -> float:
 
 def least_regret(mixes: Sequence[Mix], losses: Losses) -> Mix | None:
     """The preset that may lose least beside each of the others; where nothing is in doubt, the one that loses least."""
-    specs, steps = [_specs(mix.plan) for mix in mixes], _Steps(losses)
-    regret = [max(_between(one, other, steps) for other in specs) for one in specs]
-    order = sorted(range(len(mixes)), key=lambda i: (regret[i], mixes[i].loss, mixes[i].nbytes))
-    return mixes[order[0]] if order else None
+    return Regrets(mixes, losses).least(mixes)
+
+
+class Regrets:
+    """What each of some presets may lose beside each other one: for several choices among them, compared once."""
+
+    def __init__(self, mixes: Sequence[Mix], losses: Losses) -> None:
+        specs, steps = {mix.name: _specs(mix.plan) for mix in mixes}, _Steps(losses)
+        self._between = {
+            (name, beside): _between(one, other, steps)
+            for name, one in specs.items()
+            for beside, other in specs.items()
+        }
+
+    def least(self, mixes: Sequence[Mix]) -> Mix | None:
+        """Of some of them, the one that may lose least beside each of the others; None of none."""
+
+        def regret(mix: Mix) -> float:
+            return max(self._between[mix.name, other.name] for other in mixes)
+
+        return min(mixes, key=lambda mix: (regret(mix), mix.loss, mix.nbytes), default=None)
 
 
 def seen_from(preset: Plan, losses: Losses, registry: Registry) -> Sensitivity:

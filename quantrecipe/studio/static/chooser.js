@@ -1,6 +1,6 @@
 // Choosing a model: a text field with what was opened before and the reference shapes as proposals.
 
-import { byId, fill, make, sayProblem } from "./dom.js";
+import { byId, fill, make, sayProblem, sentence } from "./dom.js";
 import { keepModel, recentModels } from "./kept.js";
 import { Popup } from "./popup.js";
 import { countText, counted } from "./units.js";
@@ -64,7 +64,7 @@ export class Chooser {
     byId("choose").removeAttribute("aria-busy");
     fill(byId("facts"), make("b", { title: known.name }, lastPart(known.name)), ` · ${known.architecture} · ${countText(known.parameters)} weights in ${counted(known.tensors, "tensor")}`,
       known.layers ? ` · ${counted(known.layers, "layer")}` : "");
-    fill(byId("model-notes"), ...known.notes.map((it) => make("p", { class: "hint" }, it)));
+    fill(byId("model-notes"), ...known.notes.map((it) => make("p", { class: "hint" }, ...sentence(it))));
   }
 
   /** Say why a model can't be opened, or isn't there any more. */

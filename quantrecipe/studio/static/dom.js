@@ -37,10 +37,15 @@ export function fill(element, ...children) {
   );
 }
 
+/** A sentence of the program: what stands between backticks is code. */
+export function sentence(text) {
+  return text.split("`").map((part, place) => (place % 2 ? make("code", {}, part) : part));
+}
+
 /** Say a problem where it belongs, with its remedy; nothing where error is null. */
 export function sayProblem(element, error) {
   if (error === null) fill(element);
-  else fill(element, make("p", {}, error.message, error.remedy ? make("span", { class: "remedy" }, error.remedy) : null));
+  else fill(element, make("p", {}, ...sentence(error.message), error.remedy ? make("span", { class: "remedy" }, ...sentence(error.remedy)) : null));
 }
 
 /** Tell people who don't see the page what has changed. */

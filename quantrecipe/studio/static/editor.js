@@ -1,7 +1,7 @@
 // The recipe's text: a text field with line numbers, marks where problems are, and the problems below it.
 // Undoing is the browser's own: texts are put in as if they had been typed.
 
-import { byId, fill, make, sayProblem } from "./dom.js";
+import { byId, fill, make, sayProblem, sentence } from "./dom.js";
 import { counted } from "./units.js";
 
 const SIGNS = { error: "✕", warning: "▲", note: "●" };
@@ -133,8 +133,8 @@ export class Editor {
     return make("li", { class: it.severity },
       make("button", { type: "button", click: () => this.go(it.line ?? 1, it.column ?? 1, end) },
         make("span", { class: "sign", "aria-hidden": "true" }, SIGNS[it.severity]),
-        make("span", { class: "where" }, `${it.line ? `Line ${it.line}` : "The whole text"}, ${it.severity}: `), make("span", {}, it.message)),
-      code, it.remedy ? make("p", { class: "remedy" }, it.remedy) : null);
+        make("span", { class: "where" }, `${it.line ? `Line ${it.line}` : "The whole text"}, ${it.severity}: `), make("span", {}, ...sentence(it.message))),
+      code, it.remedy ? make("p", { class: "remedy" }, ...sentence(it.remedy)) : null);
   }
 
   #number() {

@@ -7,6 +7,8 @@ const STEPS = 1000;
 const GIB = 2 ** 30;
 const CARDS = [4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 80, 96, 128, 141, 192, 256, 384, 512, 640, 768, 1024];
 // What graphics cards and machines have, in GiB.
+const USUAL_BASE = "llama.cpp/Q4_K_M";
+const USUAL_CACHE = "F16";
 const FIRST_NAMED = ["Q4_K_M", "Q8_0", "Q2_K", "Q6_K", "Q3_K_M", "Q5_K_M", "IQ2_XS", "IQ4_XS", "IQ3_M", "IQ1_M"];
 // Marks that have their names before others do, where there isn't room for all.
 const ROWS = 2;
@@ -68,7 +70,8 @@ export class Goal {
     fill(byId("kv"), ...types.map((it) => make("option", { value: it }, it)));
     const all = base && !bases.includes(base) ? [base, ...bases] : bases;
     fill(byId("base"), make("option", { value: "" }, "nothing"), ...all.map((it) => make("option", { value: it }, it)));
-    byId("base").value = base ?? "";
+    byId("base").value = base ?? (bases.includes(USUAL_BASE) ? USUAL_BASE : "");
+    if (types.includes(USUAL_CACHE)) byId("kv").value = USUAL_CACHE;
   }
 
   /** Another model: its range and its stock mixes. The slider begins at Q4_K_M, or in the middle. */

@@ -29,12 +29,12 @@ export class Groups {
 
   /** The line of the rule that decides a role in a layer, or null. */
   line(role, layer) {
-    return this.#groups.find((it) => (it.role === role || it.name === role) && isIn(layer, it.layers))?.line ?? null;
+    return this.#groups.find((it) => it.role === role && isIn(layer, it.layers))?.line ?? null;
   }
 
   #row(group, place, base) {
-    const where = group.layers ? `layers ${group.layers}` : "";
-    const name = [make("span", { class: "label" }, group.name), where && !group.name.includes(group.layers) ? make("span", { class: "detail" }, where) : null];
+    const where = group.layers ? `${/[-,]/.test(group.layers) ? "layers" : "layer"} ${group.layers}` : "";
+    const name = [make("span", { class: "label" }, group.role), where ? make("span", { class: "detail" }, where) : null];
     const changed = base && group.base_type && group.base_type !== group.type;
     return make("li", {},
       group.line

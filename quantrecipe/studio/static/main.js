@@ -7,7 +7,7 @@
 import { AtRest, Gone, isAborted, Newest, OneAtATime, Server, takeToken } from "./asking.js";
 import { Chooser, lastPart } from "./chooser.js";
 import { Completion } from "./completion.js";
-import { byId, fill, make, say } from "./dom.js";
+import { byId, fill, make, say, sentence } from "./dom.js";
 import { Editor, summary } from "./editor.js";
 import { Files } from "./files.js";
 import { Goal } from "./goal.js";
@@ -189,8 +189,8 @@ class Studio {
     this.#rest.stop();
     this.#offer(false);
     this.#shows = "text";
-    this.#state();
     if (this.#model !== null) this.#typing.then(() => this.#check());
+    this.#state();
   }
 
   /** Ask what the text makes. */
@@ -250,7 +250,7 @@ class Studio {
     showKnowledge(this.#model.knows, plan.milliseconds);
     showTypes(plan.types);
     this.#map.show(plan, base);
-    fill(byId("warnings"), ...plan.warnings.map((it) => make("p", { class: "hint" }, it)));
+    fill(byId("warnings"), ...plan.warnings.map((it) => make("p", { class: "hint" }, ...sentence(it))));
     this.#groups.show(plan.groups, plan.types, base);
     fill(byId("short"), shortText(plan));
   }

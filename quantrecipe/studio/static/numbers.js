@@ -7,7 +7,7 @@ import { bytesText, counted, grouped, lossText, shareText, signed } from "./unit
 export function showNumbers(plan, base) {
   fill(
     byId("figures"),
-    figure("Size", bytesText(plan.bytes), [`${grouped(plan.bytes)} bytes`]),
+    figure("Size", bytesText(plan.bytes), [`${grouped(plan.bytes)} B`]),
     figure("Bits per weight", plan.bits.toFixed(3), []),
     figure("Expected loss", lossText(plan.loss.value), ["nats", against(plan.loss.value, plan.loss.base)]),
     plan.speed
@@ -46,7 +46,7 @@ function memory({ total, weights, cache, compute, fits }) {
     ...parts.map(([name, bytes]) => grown(make("i", { class: name }), bytes)));
   const told = make("span", {}, parts.map(([name, bytes]) => `${name} ${bytesText(bytes)}`).join(", "));
   const verdict = fits === null || fits === undefined ? null : make("span", { class: fits ? "fits" : "too-large" }, fits ? "✓ fits" : "✕ doesn’t fit");
-  return make("div", {}, make("dt", {}, "Memory"), make("dd", {}, make("b", {}, bytesText(total)), verdict, bar, told));
+  return make("div", { class: "both" }, make("dt", {}, "Memory"), make("dd", {}, make("b", {}, bytesText(total)), verdict, bar, told));
 }
 
 /** An element that takes a share of its row. */

@@ -33,7 +33,7 @@ def new_page(chromium: Any) -> Iterator[Callable[..., Any]]:
     def make(width: int = 1280, height: int = 900, **how: Any) -> Any:
         context = chromium.new_context(viewport={"width": width, "height": height}, **how)
         contexts.append(context)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda it: wrong.append(it.text) if "Content Security Policy" in it.text else None)

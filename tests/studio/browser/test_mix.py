@@ -37,7 +37,7 @@ def planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Planned:
 
 def nbytes(page: Any) -> int:
     """The size on the page, to the byte."""
-    match = re.search(r"([\d,]+) bytes", figures(page)["Size"])
+    match = re.search(r"([\d,]+) B\b", figures(page)["Size"])
     assert match is not None
     return int(match[1].replace(",", ""))
 
@@ -83,7 +83,7 @@ def test_each_kind_of_budget_is_kept(page: Any, planned: Planned) -> None:
         ("Size", "390", lambda: nbytes(page) / (1 << 20)),
         ("VRAM", "1000", lambda: float(figures(page)["Memory"].split()[0])),
     ):
-        page.get_by_text(kind, exact=True).click()
+        page.get_by_role("radio", name=kind).check()
         amount.fill(value)
         settled(page)
         assert 0.9 * float(value) <= of() <= float(value)

@@ -10,7 +10,7 @@ takes more than was thought, it is made again with that much less.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import fsum
 from types import MappingProxyType
@@ -27,6 +27,7 @@ from quantrecipe.allocate.knapsack.optimise import optimise
 from quantrecipe.allocate.knapsack.problem import Limit, Solution
 from quantrecipe.allocate.limits import Meter, meters
 from quantrecipe.allocate.losses import Losses
+from quantrecipe.api import FormatSpec
 from quantrecipe.errors import PlanError
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.plan_of import each_decision, plan_of
@@ -65,16 +66,22 @@ class Choices:
         """The tensors that are open."""
         return [it for it in self.resolution.trace.tensors if it.name in self.open_to]
 
-    def seen_by(self, losses: Losses) -> Choices:
-        """The same choices by other losses."""
+    def seen_by(self, cost: Callable[[str, FormatSpec], float]) -> Choices:
+        """The same choices, where a type costs a tensor, by its name, something else."""
         open_to = {
             name: [
-                it if it.choice.copied else replace(it, loss=losses.of(name, it.choice.format.spec))
-                for it in its
+                it if it.choice.copied else replace(it, loss=cost(name, it.choice.format.spec)) for it in its
             ]
             for name, its in self.open_to.items()
         }
-        return replace(self, losses=losses, open_to=open_to)
+        return replace(self, open_to=open_to)
+
+    def items(self, budget: Budget) -> list[Choosable]:
+        """What there is to choose, as items of a knapsack: the same for all budgets with the same limits and ties,
+        however much they allow.
+        """
+        limits = meters(budget, self.smallest.written)
+        return make_items(self.tensors, self.open_to, budget, limits, self.resolution.model.head)
 
     def plan(self, chosen: Mapping[str, Candidate]) -> Plan:
         """The plan with these candidates, one for each tensor that is open."""
@@ -107,14 +114,21 @@ def allocate(resolution: Resolution, losses: Losses) -> Plan:
     return choose(choices(resolution, losses), budget)
 
 
-def choose(open_: Choices, budget: Budget, *, tell_gains: bool = True) -> Plan:
+def choose(
+    open_: Choices,
+    budget: Budget,
+    *,
+    items: Sequence[Choosable] | None = None,
+    tell_gains: bool = True,
+) -> Plan:
     """The plan that loses least within a budget, which has a limit. PlanError as `allocate`.
 
+    items:      what `Choices.items` says of this budget, where the caller has it already
     tell_gains: also find out what a bit more of a limit would buy, which takes as long again; else gains are 0
     """
     plan, losses, open_to = open_.smallest, open_.losses, open_.open_to
     limits = meters(budget, plan.written)
-    items = make_items(open_.tensors, open_to, budget, limits, open_.resolution.model.head)
+    items = open_.items(budget) if items is None else items
     fixed = [meter.whole(plan) - meter.used_by(plan, open_to.keys()) for meter in limits]
     refuse_degenerate(items, limits, fixed, budget)
     room = [meter.most - taken for meter, taken in zip(limits, fixed, strict=True)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from copy import copy
 
 from quantrecipe.api import FormatSpec
 from quantrecipe.errors import SensitivityError
@@ -35,19 +34,8 @@ class Losses:
         self._names = names
         self._known: dict[str, TensorSensitivity] = dict(self._prior.tensors)
         self.source = f"prior, version {self._prior.provenance.prior}"
-        if measured is not None:
-            self._take(model, measured)
-
-    def seen_by(self, model: Model, measured: Sensitivity) -> Losses:
-        """The losses of the same model by another measurement, as the constructor has them, in less time."""
-        found = copy(self)
-        found._known = dict(self._prior.tensors)
-        found._take(model, measured)
-        return found
-
-    def _take(self, model: Model, measured: Sensitivity) -> None:
-        """Go by what was measured, where it was. SensitivityError where that is of another model."""
-        names = self._names
+        if measured is None:
+            return
         of_model = {tensor.name: tensor.size for tensor in model.tensors}
         for plan_name, size in of_model.items():
             found = measured.tensors.get(names.get(plan_name, plan_name))

@@ -12,15 +12,15 @@ from quantrecipe.fit.stock import estimated_loss
 from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.memory.device import Settings
 from quantrecipe.memory.footprint import Room, Runs
-from quantrecipe.pictures.layer_map import folded_role, layer_map
+from quantrecipe.pictures.layer_map import LayerMap, folded_role, layer_map
 from quantrecipe.pictures.shades import shade_class, type_shade
 from quantrecipe.plain_data import significant
 from quantrecipe.plan.plan import Assignment, Plan
-from quantrecipe.plan.review.sides import Fate, fates_of
+from quantrecipe.plan.review.sides import fates_of
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.speed.here import pace_here
 from quantrecipe.studio.moves import Goal, Moved
-from quantrecipe.studio.opened import UNKNOWN, Base, Opened
+from quantrecipe.studio.opened import UNKNOWN, Base, Opened, Stored, tensors_of
 
 __all__ = ["Shown", "model_document", "plan_document"]
 
@@ -90,12 +90,13 @@ def _stored(opened: Opened) -> int:
 
 def plan_document(opened: Opened, shown: Shown) -> dict[str, Any]:
     """PLAN: what the page shows of a plan."""
-    plan, base = shown.plan, shown.base
-    fates = fates_of(plan)
-    before = {} if base is None else fates_of(base.plan)
-    loss = estimated_loss(plan, opened.losses)
-    moved = shown.moved
+    plan, base, moved = shown.plan, shown.base, shown.moved
     rival = None if moved is None else moved.rival
+    now = tensors_of(plan)
+    before = {} if base is None else base.tensors
+    loss = estimated_loss(plan, opened.losses)
+    layers = layer_map(fates_of(plan).values())
+    first, *more = _maps(layers, now, before)
     return {
         "bytes": plan.nbytes,
         "bits": plan.bits_per_weight,
@@ -104,35 +105,36 @@ def plan_document(opened: Opened, shown: Shown) -> dict[str, Any]:
             "kind": "prior" if opened.sensitivity is None else "measured",
             "base": None if base is None else significant(base.loss),
         },
-        "speed": _speed(opened, plan, shown),
+        "speed": _speed(opened, plan, base),
         "memory": _memory(opened, plan, shown.goal),
         "limit": (moved.limit or None) if moved is not None else None,
         "rival": None
         if rival is None
         else {"name": rival.name, "bytes": rival.plan.nbytes, "loss": significant(rival.loss)},
-        "types": _types(fates.values()),
-        "groups": _groups(opened, plan, shown, before),
-        "map": (stacks := _maps(fates, before))[0],
-        "more": stacks[1:],
-        "outside": _outside(fates, before),
-        "changes": None if base is None else _changes(plan, base, loss, fates, before),
+        "types": _types(now.values()),
+        "groups": _groups(opened, shown, now, before),
+        "map": first,
+        "more": more,
+        "outside": [
+            {"role": role, **_cell(names, now, before, role)} for role, names in layers.outside.items()
+        ],
+        "changes": None if base is None else _changes(plan, base, loss, now),
         "warnings": list(plan.warnings),
     }
 
 
-def _speed(opened: Opened, plan: Plan, shown: Shown) -> dict[str, Any] | None:
-    if not opened.speeds:
+def _speed(opened: Opened, plan: Plan, base: Base | None) -> dict[str, Any] | None:
+    if not opened.speeds or (speed := _tokens(opened, plan)) is None:
         return None
+    beside = None if base is None else _tokens(opened, base.plan)
+    return {"tokens_per_second": speed, "kind": "measured", "base": beside}
 
-    def of(it: Plan) -> float | None:
-        mix = [(a.tensor, a.nbytes, a.type) for a in it.assignments]
-        pace = pace_here(it.model, mix, opened.speeds)
-        return None if pace is None or pace.token is None else significant(pace.token, 4)
 
-    if (speed := of(plan)) is None:
-        return None
-    base = None if shown.base is None else of(shown.base.plan)
-    return {"tokens_per_second": speed, "kind": "measured", "base": base}
+def _tokens(opened: Opened, plan: Plan) -> float | None:
+    """Tokens per second of an answer; None where a type wasn't measured."""
+    mix = [(a.tensor, a.nbytes, a.type) for a in plan.assignments]
+    pace = pace_here(plan.model, mix, opened.speeds)
+    return None if pace is None or pace.token is None else significant(pace.token, 4)
 
 
 def _memory(opened: Opened, plan: Plan, goal: Goal | None) -> dict[str, Any]:
@@ -154,54 +156,52 @@ def _memory(opened: Opened, plan: Plan, goal: Goal | None) -> dict[str, Any]:
     }
 
 
-def _types(fates: Iterable[Fate]) -> list[dict[str, Any]]:
+def _types(tensors: Iterable[Stored]) -> list[dict[str, Any]]:
     """What each type takes, the one with most bytes first."""
-    by_type: dict[str, list[Fate]] = {}
-    for fate in fates:
-        by_type.setdefault(fate.type, []).append(fate)
+    by_type: dict[str, list[Stored]] = {}
+    for it in tensors:
+        by_type.setdefault(it.type, []).append(it)
     found = [
         {
             "type": name,
-            "bits": _bits(members),
-            "bytes": sum(fate.nbytes for fate in members),
+            "bits": (bits := _bits(members)),
+            "bytes": sum(it.nbytes for it in members),
             "tensors": len(members),
-            "shade": _shade(_bits(members)),
+            "shade": _shade(bits),
         }
         for name, members in by_type.items()
     ]
     return sorted(found, key=lambda it: (-it["bytes"], it["type"]))
 
 
-def _groups(opened: Opened, plan: Plan, shown: Shown, before: Mapping[str, Fate]) -> list[dict[str, Any]]:
-    """Tensors of one role with one type that one rule decided, in the order of the roles."""
+def _groups(
+    opened: Opened, shown: Shown, now: Mapping[str, Stored], before: Mapping[str, Stored]
+) -> list[dict[str, Any]]:
+    """Tensors of one role with one type that one rule decided, in the order of the roles' first tensors."""
     groups: dict[tuple[str, str, int | None], list[Assignment]] = {}
     order: dict[str, int] = {}
-    for a in plan.assignments:
-        role = folded_role(a.tensor)
+    for a in shown.plan.assignments:
+        role = now[a.tensor.name].role
         order.setdefault(role, len(order))
-        line = _line_of(a, shown.recipe)
-        groups.setdefault((role, a.type, line), []).append(a)
+        groups.setdefault((role, a.type, _line_of(a, shown.recipe)), []).append(a)
     found = []
     for (role, type_, line), members in groups.items():
         layers = layer_ranges(a.tensor.layer for a in members if a.tensor.layer is not None)
-        found.append(
-            {
-                "name": f"{role} {layers}".strip(),
-                "role": role,
-                "layers": layers,
-                "type": type_,
-                "bytes": sum(a.nbytes for a in members),
-                "bits": 8 * sum(a.nbytes for a in members) / max(1, sum(a.tensor.size for a in members)),
-                "tensors": len(members),
-                "line": line,
-                "why": _why(opened, members, told=shown.recipe is not None),
-                "base_type": _type_text([before[a.tensor.name] for a in members if a.tensor.name in before])
-                if before
-                else None,
-            }
-        )
-    first = {id(it): members[0].tensor.layer or 0 for it, members in zip(found, groups.values(), strict=True)}
-    return sorted(found, key=lambda it: (order[it["role"]], first[id(it)]))
+        stored = [now[a.tensor.name] for a in members]
+        document = {
+            "name": f"{role} {layers}".strip(),
+            "role": role,
+            "layers": layers,
+            "type": type_,
+            "bytes": sum(it.nbytes for it in stored),
+            "bits": _bits(stored),
+            "tensors": len(members),
+            "line": line,
+            "why": _why(opened, members, told=shown.recipe is not None),
+            "base_type": _type_text([a.tensor.name for a in members], before),
+        }
+        found.append((order[role], members[0].tensor.layer or 0, document))
+    return [document for *_, document in sorted(found, key=lambda it: it[:2])]
 
 
 def _why(opened: Opened, members: Sequence[Assignment], *, told: bool) -> str:
@@ -228,9 +228,8 @@ def _line_of(a: Assignment, recipe: Recipe | None) -> int | None:
     return None if match is None else int(match[0])
 
 
-def _maps(fates: Mapping[str, Fate], before: Mapping[str, Fate]) -> list[dict[str, Any]]:
+def _maps(layers: LayerMap, now: Mapping[str, Stored], before: Mapping[str, Stored]) -> list[dict[str, Any]]:
     """Layers down and roles across, for each stack of layers; at least one, which may be empty."""
-    found = layer_map(fates.values())
     maps = [
         {
             "name": stack.name,
@@ -239,7 +238,7 @@ def _maps(fates: Mapping[str, Fate], before: Mapping[str, Fate]) -> list[dict[st
                 {
                     "layer": layer,
                     "cells": [
-                        _cell(names, fates, before, f"layer {layer}, {role}")
+                        _cell(names, now, before, f"layer {layer}, {role}")
                         if (names := stack.fields.get((layer, role)))
                         else None
                         for role in stack.roles
@@ -248,23 +247,17 @@ def _maps(fates: Mapping[str, Fate], before: Mapping[str, Fate]) -> list[dict[st
                 for layer in stack.layers
             ],
         }
-        for stack in found.stacks
+        for stack in layers.stacks
     ]
     return maps or [{"name": "", "columns": [], "rows": []}]
 
 
-def _outside(fates: Mapping[str, Fate], before: Mapping[str, Fate]) -> list[dict[str, Any]]:
-    """What is in no layer."""
-    found = layer_map(fates.values()).outside
-    return [{"role": role, **_cell(names, fates, before, role)} for role, names in found.items()]
-
-
 def _cell(
-    names: Sequence[str], fates: Mapping[str, Fate], before: Mapping[str, Fate], where: str
+    names: Sequence[str], now: Mapping[str, Stored], before: Mapping[str, Stored], where: str
 ) -> dict[str, Any]:
-    members = [fates[name] for name in names]
-    bits, type_ = _bits(members), _type_text(members)
-    base = _type_text([before[name] for name in names if name in before]) if before else None
+    members = [now[name] for name in names]
+    bits, type_ = _bits(members), _type_text(names, now)
+    base = _type_text(names, before)
     was = f", {base} in the base" if base is not None and base != type_ else ""
     return {
         "type": type_,
@@ -272,42 +265,46 @@ def _cell(
         "shade": _shade(bits),
         "label": f"{where}: {type_}, {bits:.2f} bits per weight{was}",
         "base_type": base,
-        "bytes": sum(fate.nbytes for fate in members),
+        "bytes": sum(it.nbytes for it in members),
         "tensors": len(members),
     }
 
 
-def _changes(
-    plan: Plan, base: Base, loss: float, fates: Mapping[str, Fate], before: Mapping[str, Fate]
-) -> dict[str, Any]:
+def _changes(plan: Plan, base: Base, loss: float, now: Mapping[str, Stored]) -> dict[str, Any]:
     """What differs from the base."""
+    before = base.tensors
     changed = [
-        (folded_role(fate.tensor), before[name].label if name in before else "", fate.label)
-        for name, fate in fates.items()
-        if name not in before or before[name].label != fate.label
+        (it.role, before[name].label if name in before else "", it.label)
+        for name, it in now.items()
+        if name not in before or before[name].label != it.label
     ]
-    gone = [(folded_role(fate.tensor), fate.label, "") for name, fate in before.items() if name not in fates]
+    changed += [(it.role, it.label, "") for name, it in before.items() if name not in now]
     return {
-        "tensors": len(changed) + len(gone),
-        "groups": len({*changed, *gone}),
+        "tensors": len(changed),
+        "groups": len(set(changed)),
         "bytes": plan.nbytes - base.plan.nbytes,
         "bits": plan.bits_per_weight - base.plan.bits_per_weight,
         "loss": significant(loss / base.loss) if base.loss > 0 else None,
     }
 
 
-def _type_text(members: Sequence[Fate]) -> str:
-    """The types of some tensors, the one of most weights first."""
+def _type_text(names: Sequence[str], tensors: Mapping[str, Stored]) -> str | None:
+    """The types of some tensors, the one of most weights first; None where none of them is there."""
+    if len(names) == 1:
+        return tensors[names[0]].label if names[0] in tensors else None
     weights: dict[str, int] = {}
-    for fate in members:
-        weights[fate.label] = weights.get(fate.label, 0) + fate.tensor.size
-    names = sorted(weights, key=lambda name: (-weights[name], name))
-    return ", ".join(names) if len(names) <= _MOST_NAMED else f"{len(names)} types"
+    for name in names:
+        if (it := tensors.get(name)) is not None:
+            weights[it.label] = weights.get(it.label, 0) + it.size
+    if not weights:
+        return None
+    labels = sorted(weights, key=lambda label: (-weights[label], label))
+    return ", ".join(labels) if len(labels) <= _MOST_NAMED else f"{len(labels)} types"
 
 
-def _bits(members: Sequence[Fate]) -> float:
-    weights = sum(fate.tensor.size for fate in members)
-    return 8 * sum(fate.nbytes for fate in members) / weights if weights else 0.0
+def _bits(members: Sequence[Stored]) -> float:
+    weights = sum(it.size for it in members)
+    return 8 * sum(it.nbytes for it in members) / weights if weights else 0.0
 
 
 def _shade(bits: float) -> str:

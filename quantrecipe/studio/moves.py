@@ -88,10 +88,10 @@ def moved(opened: Opened, goal: Goal) -> Moved:
     budget = goal.budget
     limits = meters(budget, opened.model)
     rival = opened.rival(_keeping(opened, limits))
-    view = opened.view(rival)
+    view, items = opened.view(rival, goal.kind, budget)
     limit = ""
     try:
-        plan = choose(view, _with_room(budget, opened.room), tell_gains=False)
+        plan = choose(view, _with_room(budget, opened.room), items=items, tell_gains=False)
     except PlanError as error:
         plan, limit = _nearest(opened, limits, opened.room), error.problems[0].what
     return Moved(

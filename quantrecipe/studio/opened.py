@@ -8,14 +8,15 @@ stands (`fit.doubt`); each preset's view is computed when it is needed first.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from quantrecipe.allocate.allocate import Choices, choices
+from quantrecipe.allocate.as_knapsack import Choosable
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import ImportanceError, ModelError, PlanError, SensitivityError
-from quantrecipe.fit.doubt import Regrets, doubtful, seen_from
+from quantrecipe.fit.doubt import Regrets, cost_seen_from, doubtful
 from quantrecipe.fit.mixer import Mixer
 from quantrecipe.fit.offered_types import offered_types
 from quantrecipe.fit.request import Request
@@ -27,9 +28,11 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.not_a_model import require_model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.model.stem import model_stem
+from quantrecipe.pictures.layer_map import folded_role
 from quantrecipe.plan.importance import require_matrix_of
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.resolution import PlanSettings, resolve
+from quantrecipe.plan.review.sides import fates_of
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.origin import Origin
@@ -39,14 +42,23 @@ from quantrecipe.sensitivity.sensitivity import Sensitivity
 from quantrecipe.speed.here import speeds_here
 from quantrecipe.speed.profile import Place, Profile
 
-__all__ = ["ORIGIN", "UNKNOWN", "Base", "Knowledge", "Opened", "open_for_studio"]
+__all__ = [
+    "ORIGIN",
+    "UNKNOWN",
+    "Base",
+    "Knowledge",
+    "Opened",
+    "Stored",
+    "open_for_studio",
+    "tensors_of",
+]
 
 ORIGIN = Origin(file="studio", line=1)
 """The place of a budget that the slider gives."""
 UNKNOWN = 1 << 62
 """Bytes of a memory that nobody spoke of, so that it never lacks."""
 
-_VIEWS = 6  # presets' views that are kept: a slider goes back and forth between a few
+_VIEWS = 8  # presets' views that are kept: a slider goes back and forth between a few
 _BASES = 8  # plans to compare with that are kept
 
 
@@ -64,14 +76,42 @@ class Knowledge:
     allow_requantize: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor in a plan, as far as it is shown. label: its type, with options that aren't the usual ones"""
+
+    role: str
+    type: str
+    label: str
+    size: int
+    nbytes: int
+
+
+def tensors_of(plan: Plan) -> dict[str, Stored]:
+    """What is shown of each tensor of a plan, by its name."""
+    return {
+        name: Stored(folded_role(fate.tensor), fate.type, fate.label, fate.tensor.size, fate.nbytes)
+        for name, fate in fates_of(plan).items()
+    }
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
     """What a mix is compared with. loss: that is expected of it"""
 
     ref: str
-    recipe: Recipe
     plan: Plan
+    tensors: Mapping[str, Stored]
     loss: float
+
+
+@dataclass(slots=True)
+class _View:
+    """What is open, and its items for one kind of goal."""
+
+    open_: Choices
+    goal: object = None
+    items: Sequence[Choosable] = ()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -105,7 +145,7 @@ class Opened:
     runs: Runs = field(init=False)
     in_doubt: bool = field(init=False)
     _regrets: Regrets = field(init=False)
-    _views: OrderedDict[str, Choices] = field(default_factory=OrderedDict)
+    _views: OrderedDict[str, _View] = field(default_factory=OrderedDict)
     _bases: OrderedDict[str, Base] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
@@ -127,18 +167,24 @@ class Opened:
         """Of the presets that keep the limits, the one that loses least as far as the estimate can tell."""
         return self._regrets.least(keeping)
 
-    def view(self, rival: Mix | None) -> Choices:
-        """What is open to each tensor, by the losses that types are chosen by where this preset is the rival."""
-        if rival is None or not self.in_doubt:
-            return self.open_
-        if (found := self._views.get(rival.name)) is None:
-            seen = seen_from(rival.plan, self.losses, self.knows.registry)
-            found = self.open_.seen_by(self.losses.seen_by(self.model, seen))
-            self._views[rival.name] = found
+    def view(self, rival: Mix | None, goal: object, budget: Budget) -> tuple[Choices, Sequence[Choosable]]:
+        """What is open to each tensor, by the losses that types are chosen by where this preset is the rival; and the
+        same as items of a knapsack.
+
+        goal: equal for budgets that have the same items
+        """
+        name = "" if rival is None or not self.in_doubt else rival.name
+        if (view := self._views.get(name)) is None:
+            open_ = self.open_
+            if rival is not None and name:
+                open_ = open_.seen_by(cost_seen_from(rival.plan, self.losses))
+            view = self._views[name] = _View(open_)
             while len(self._views) > _VIEWS:
                 self._views.popitem(last=False)
-        self._views.move_to_end(rival.name)
-        return found
+        self._views.move_to_end(name)
+        if view.goal != goal:
+            view.goal, view.items = goal, view.open_.items(budget)
+        return view.open_, view.items
 
     def mixer(self, budget: Budget, rules: Rules, rival: Mix | None) -> Mixer:
         """What makes frozen recipes for a budget: that of `fit`."""
@@ -172,7 +218,9 @@ class Opened:
             recipe = recipe_like(ref, self.knows.registry)
             assumed = None if self.importance is not None else assumed_importance(self.model.tensors)
             plan = self.plan(recipe, assumed)
-            self._bases[ref] = Base(ref=ref, recipe=recipe, plan=plan, loss=estimated_loss(plan, self.losses))
+            self._bases[ref] = Base(
+                ref=ref, plan=plan, tensors=tensors_of(plan), loss=estimated_loss(plan, self.losses)
+            )
             while len(self._bases) > _BASES:
                 self._bases.popitem(last=False)
         self._bases.move_to_end(ref)

@@ -22,11 +22,13 @@ export class Files {
 
   async #get(what, use) {
     sayProblem(byId("files-problem"), null);
-    fill(byId("files-done"));
+    // The command for llama-quantize may take seconds: all of its presets are compared.
+    fill(byId("files-done"), "Being made …");
     try {
       const file = await this.#asked.ask((signal) => this.#content(what, signal));
       if (file !== null) fill(byId("files-done"), ...(await use(file)));
     } catch (error) {
+      fill(byId("files-done"));
       sayProblem(byId("files-problem"), error);
     }
   }

@@ -15,7 +15,6 @@ export class LayerMap {
   #box = byId("map");
   #grids = [];
   #shape = "";
-  #bits = new Map();
 
   constructor(open) {
     this.#open = open;
@@ -27,7 +26,6 @@ export class LayerMap {
       ? [{ name: OUTSIDE, columns: plan.outside.map((it) => it.role), rows: [{ layer: null, cells: plan.outside }] }]
       : [];
     const stacks = [plan.map, ...plan.more, ...outside].filter((it) => it.rows.length);
-    for (const { rows } of stacks) for (const { cells } of rows) for (const cell of cells) if (cell) this.#bits.set(cell.type, cell.bits);
     const shape = JSON.stringify(stacks.map((it) => [it.name, it.columns, it.rows.map((row) => [row.layer, row.cells.map(Boolean)])]));
     if (shape !== this.#shape) {
       this.#grids = stacks.map((it) => new Grid(it, this.#open));
@@ -35,16 +33,16 @@ export class LayerMap {
       fill(byId("cell"), "Arrow keys move in the map; Enter goes to the rule in the text.");
     }
     this.#shape = shape;
-    stacks.forEach((stack, place) => this.#grids[place].show(stack, (cell) => this.#mark(cell, base)));
+    stacks.forEach((stack, place) => this.#grids[place].show(stack, base));
     byId("signs").hidden = !base;
   }
+}
 
-  #mark(cell, base) {
-    if (!base || !cell.base_type || cell.base_type === cell.type) return "";
-    const before = cell.base_bits ?? this.#bits.get(cell.base_type);
-    if (before === undefined || before === cell.bits) return "≠";
-    return cell.bits > before ? "▲" : "▼";
-  }
+/** How a field differs from the base: a sign, "" where it doesn't. */
+function mark(cell, base) {
+  if (!base || cell.base_type === null || cell.base_type === cell.type) return "";
+  if (cell.base_bits === null || cell.base_bits === cell.bits) return "≠";
+  return cell.bits > cell.base_bits ? "▲" : "▼";
 }
 
 /** The table of one stack. */
@@ -72,17 +70,17 @@ class Grid {
     this.table.addEventListener("click", (event) => this.#clicked(event.target));
   }
 
-  /** mark: cell → the sign of how it differs from the base, "" where it doesn't. */
-  show(stack, mark) {
+  /** base: the name of what the mix is compared with, or null. */
+  show(stack, base) {
     this.#stack = stack;
-    stack.rows.forEach((row, y) => row.cells.forEach((cell, x) => cell && this.#write(this.#fields[y][x], cell, mark(cell))));
+    stack.rows.forEach((row, y) => row.cells.forEach((cell, x) => cell && this.#write(this.#fields[y][x], cell, mark(cell, base))));
     if (this.table.contains(document.activeElement)) this.#tell(...this.#at);
   }
 
-  #write(field, cell, mark) {
-    const text = mark ? `${visible(cell.type)} ${mark}` : visible(cell.type);
+  #write(field, cell, sign) {
+    const text = sign ? `${visible(cell.type)} ${sign}` : visible(cell.type);
     if (field.textContent !== text) field.textContent = text;
-    const style = mark ? `${cell.shade} changed` : cell.shade;
+    const style = sign ? `${cell.shade} changed` : cell.shade;
     if (field.className !== style) field.className = style;
   }
 

@@ -169,7 +169,7 @@ def test_the_command_is_copied_or_shown(new_page: Any, address: str) -> None:
     shown(page, "#files-done", "Copied")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert "llama-quantize" in copied
-    page.evaluate("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")
     button.click()
     assert page.locator("#files-done textarea").input_value() == copied
 

@@ -99,7 +99,7 @@ def test_a_reloaded_page_goes_on_with_what_it_had(page: Any) -> None:
 def test_what_the_command_line_names_is_open(new_page: Callable[..., Any], tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(
-        "quantrecipe: 1\nname: mine\nrules:\n  - {tensors: all, type: Q8_0}\n", encoding="utf-8"
+        'quantrecipe: 1\nname: mine\nrules:\n  - {tensors: "*", type: Q8_0, why: all}\n', encoding="utf-8"
     )
     page = new_page()
     with Started(SHAPE, "--recipe", recipe, "--base", "Q4_K_M") as (_, address):

@@ -55,9 +55,12 @@ _HEADERS = {
 }
 _STATIC = Path(str(files("quantrecipe.studio"))) / "static"
 _NO_TOKEN = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>quantrecipe studio</title>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>quantrecipe studio</title>
+<link rel="stylesheet" href="/static/studio.css"><script src="/static/again.js" defer></script></head>
+<body class="alone"><h1>quantrecipe studio</h1>
 <p>This page opens with the address that <code>quantrecipe studio</code> prints, which has a token at its end.</p>
-</html>
+</body></html>
 """
 
 R = TypeVar("R", bound=Record)

@@ -265,6 +265,7 @@ def _cell(
         "shade": _shade(bits),
         "label": f"{where}: {type_}, {bits:.2f} bits per weight{was}",
         "base_type": base,
+        "base_bits": _bits([before[name] for name in names if name in before]) if base else None,
         "bytes": sum(it.nbytes for it in members),
         "tensors": len(members),
     }

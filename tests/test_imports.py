@@ -166,7 +166,13 @@ def test_every_exception_is_needed() -> None:
 
 @pytest.mark.parametrize(
     ("library", "user"),
-    [("numba", "core.compiler"), ("jinja2", "texts.sandbox"), ("pyarrow", "texts.parquet")],
+    [
+        ("numba", "core.compiler"),
+        ("jinja2", "texts.sandbox"),
+        ("pyarrow", "texts.parquet"),
+        ("starlette", "studio.app"),
+        ("uvicorn", "studio.server"),
+    ],
 )
 def test_only_one_module_imports(library: str, user: str) -> None:
     users = {

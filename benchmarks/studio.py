@@ -22,6 +22,7 @@ from quantrecipe.registry import load_registry
 from quantrecipe.studio.document import Shown, plan_document
 from quantrecipe.studio.moves import Goal, frozen, learn_room, moved
 from quantrecipe.studio.opened import Knowledge, Opened, open_for_studio
+from quantrecipe.studio.session import settle
 
 MODELS = ("shapes/qwen3.6-27b", "shapes/glm-4.6v", "shapes/qwen3-14b", "shapes/qwen3.5-397b-a17b")
 
@@ -52,6 +53,7 @@ def measured(table: Table, name: str, knows: Knowledge, moves: int, base: str) -
     def opening() -> None:
         found[:] = [open_for_studio(name, knows)]
         learn_room(found[0])
+        settle()
 
     row(table, name, "open", [timed(opening)])
     (opened,) = found

@@ -74,7 +74,7 @@ def command(
     from quantrecipe.recipe.load import recipe_place
     from quantrecipe.studio.opened import Knowledge
     from quantrecipe.studio.server import listen, open_browser, serve
-    from quantrecipe.studio.session import Session
+    from quantrecipe.studio.session import Session, settle
 
     registry = ctx.load_registry()
     if model is not None:  # what is wrong with it is said here
@@ -92,7 +92,7 @@ def command(
     )
     if base is not None:
         recipe_like(base, registry)
-    session = Session(knows=knows, model=model or "", base=base or "")
+    session = Session(knows=knows, opened=settle, model=model or "", base=base or "")
     if recipe is not None:
         place = recipe_place(recipe, registry)
         session.recipe = place.path.name, place.read()

@@ -36,7 +36,10 @@ _MOST_BITS = 64.0
 _ROUNDS = 4
 """Times that a recipe is made, at most, until it has room in its file."""
 _SPARE = 1.3
-"""How much longer recipes of other mixes may be than one of the middle: those of Qwen3.6 27B vary by a fifth."""
+"""How much longer recipes of other mixes may be than one of the middle."""
+_ROOM, _ROOM_SHARE = 8192, 100_000
+"""Bytes that are left at least, where they are so small a share of the file that nobody misses them. Recipes of Qwen3.6
+27B's mixes have 900 to 3,200 bytes."""
 
 
 class Goal(Record):
@@ -137,7 +140,8 @@ def learn_room(opened: Opened) -> None:
     ends = [sum(a.nbytes for a in plan.assignments) for plan in (opened.smallest, opened.best)]
     weights = sum(tensor.size for tensor in opened.model.tensors)
     made = frozen(opened, Goal(kind="bits", value=max(1e-3, 4 * sum(ends) / weights)))
-    opened.room = round(_SPARE * max(0, made.plan.nbytes - made.moved.plan.nbytes))
+    needed = round(_SPARE * max(0, made.plan.nbytes - made.moved.plan.nbytes))
+    opened.room = max(needed, min(_ROOM, opened.smallest.nbytes // _ROOM_SHARE))
 
 
 def _keeping(opened: Opened, limits: Sequence[Meter]) -> tuple[Mix, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -28,7 +29,7 @@ from quantrecipe.studio.moves import Goal, frozen, learn_room, moved
 from quantrecipe.studio.newest import Newest
 from quantrecipe.studio.opened import Base, Knowledge, Opened, open_for_studio
 
-__all__ = ["CONTEXTS", "GoneError", "Session", "UnknownModelError"]
+__all__ = ["CONTEXTS", "GoneError", "Session", "UnknownModelError", "settle"]
 
 CONTEXTS = (4096, 8192, 16384, 32768, 65536, 131072, 262144)
 """Tokens that the page proposes for the KV cache."""
@@ -60,12 +61,14 @@ class _Desk:
 class Session:
     """What one studio has open.
 
+    opened:      is called when a model was opened
     model, base: as the command line names them; "" where it doesn't
     recipe:      the name and the text of the recipe that it names
     folder:      from where a text names other files: that of the recipe, else the current one
     """
 
     knows: Knowledge
+    opened: Callable[[], None] = lambda: None
     model: str = ""
     base: str = ""
     recipe: tuple[str, str] | None = None
@@ -116,6 +119,7 @@ class Session:
             self._desks[ident] = desk
             while len(self._desks) > _MOST_MODELS:
                 self._desks.popitem(last=False)[1].thread.end()
+        self.opened()
         return {"model": ident, **model_document(opened)}
 
     def move(self, ident: str, goal: Goal, base: str | None) -> Future[dict[str, Any]]:
@@ -205,6 +209,15 @@ class Session:
         formats, recipes, encoders = self._names
         roles = set() if opened is None else {folded_role(tensor) for tensor in opened.model.tensors}
         return schema_for(formats, recipes, roles, encoders)
+
+
+def settle() -> None:
+    """Let the garbage collector leave alone what is there: models stay open, and to look through all that they have
+    takes a tenth of a second, now and then, in the middle of a move.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _names(registry: Registry) -> tuple[Mapping[str, str], Mapping[str, str], Mapping[str, str]]:

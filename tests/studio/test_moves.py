@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from support.studio import SMALL
 
+from quantrecipe.allocate.knapsack.bound import Bound
+from quantrecipe.allocate.knapsack.option_table import Table
+from quantrecipe.allocate.knapsack.search import Found, search
 from quantrecipe.allocate.limits import meters
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import PlanError
@@ -149,3 +155,21 @@ def test_the_rival_keeps_the_limit_and_loses_least(opened: Opened) -> None:
     keeping = [mix for mix in opened.presets if meter.whole(mix.plan) <= meter.most]
     assert found.rival == least_regret(keeping, opened.losses)
     assert estimated_loss(found.plan, opened.losses) < found.rival.loss
+
+
+@pytest.mark.slow
+def test_a_size_at_which_one_tensor_decides(opened_for_tests: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the nearest options lead to a choice that is far from the best; to look further saves a second of search."""
+    opened = opened_for_tests("shapes/qwen3.6-27b")
+    looked_at: list[int] = []
+
+    def counted(table: Table, bound: Bound, options: NDArray[np.int64], **how: Any) -> Found:
+        looked_at.append(len(options))
+        return search(table, bound, options, **how)
+
+    monkeypatch.setattr("quantrecipe.allocate.knapsack.optimise.search", counted)
+    goal = Goal(kind="size", value=between(opened, 0.0125) + opened.room)
+    found = moved(opened, goal)
+    assert found.spending.gap == 0.0
+    assert len(looked_at) == 3
+    assert looked_at[-1] < 1_500  # of 3,486

@@ -169,11 +169,11 @@ def test_one_move_is_asked_at_a_time_and_the_last_one_counts(page: Any) -> None:
 
 def test_all_of_it_by_keyboard(page: Any) -> None:
     """No pointer: choose a model, slide, look at the map, go to a rule."""
-    page.wait_for_function("document.activeElement.id === 'model'")
+    page.locator("#model:focus").wait_for()
     page.keyboard.type("0.6b")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.title.startsWith('qwen3-0.6b')")
+    page.wait_for_function("() => document.title.startsWith('qwen3-0.6b')")
     settled(page)
     before = nbytes(page)
 

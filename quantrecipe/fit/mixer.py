@@ -199,13 +199,13 @@ class Mixer:
         told = [f"{meter.key} {meter.text(meter.most)}" for meter in meters(budget, plan.written)]
         limits = ", ".join(told + ([] if budget.kld is None else [f"kld {budget.kld:.4g}"]))
         said = [
-            f"Made by `quantrecipe fit` for {plan.model.path.name} ({plan.model.arch}). Limits: {limits}.",
+            f"Made by `{self.request.asked_in}` for {plan.model.path.name} ({plan.model.arch}). Limits: {limits}.",
             f"Expected loss {spending.loss:.3g}, mean KL divergence in nats; losses are from: {self.losses.source}.",
         ]
         if doubtful(self.losses, plan.model):
             said.append(
                 "How much tensors matter wasn't measured on this model, but taken as usual: no promise that this is "
-                "better than a preset. --text measures it."
+                "better than a preset. `quantrecipe fit --text` measures it."
             )
         if self.best is not None and budget.kld is not None:
             name, loss = self.best.name, self.best.loss

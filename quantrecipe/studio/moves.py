@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import fsum
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
 
@@ -18,16 +19,17 @@ from msgspec import Meta
 from quantrecipe.allocate.allocate import choose
 from quantrecipe.allocate.limits import Meter, meters
 from quantrecipe.errors import PlanError
-from quantrecipe.fit.frozen_recipe import Frozen
 from quantrecipe.fit.stock import Mix, Rules
 from quantrecipe.memory.device import Settings
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.spending import Spending
 from quantrecipe.recipe.budget import KV_TYPES, Budget, VramBudget
+from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.studio.editing import recipe_of
 from quantrecipe.studio.opened import ORIGIN, Opened
 from quantrecipe.typed import Record
 
-__all__ = ["Goal", "Moved", "frozen", "learn_room", "moved"]
+__all__ = ["Frozen", "Goal", "Moved", "frozen", "learn_room", "moved"]
 
 _LARGEST = 1 << 60  # bytes: more than any machine has
 _MOST_BITS = 64.0
@@ -104,26 +106,38 @@ def moved(opened: Opened, goal: Goal) -> Moved:
     )
 
 
-def frozen(opened: Opened, goal: Goal) -> tuple[Moved, Frozen]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frozen:
+    """The mix for a goal as a recipe: its text, and what that makes of the model."""
+
+    moved: Moved
+    text: str
+    recipe: Recipe
+    plan: Plan
+
+
+def frozen(opened: Opened, goal: Goal) -> Frozen:
     """The same mix as a recipe. It is another one only where the recipe is longer than there was room for."""
     found = moved(opened, goal)
     for _ in range(_ROUNDS):
         mixer = opened.mixer(found.budget, found.rules, found.rival)
         _, made = mixer.frozen(found.plan, found.spending, found.budget)
-        over = 0 if found.budget.size is None else made.plan.nbytes - found.budget.size
+        recipe = recipe_of(opened, made.text, Path())  # as it will be read; it names no other files
+        plan = opened.plan(recipe)
+        over = 0 if found.budget.size is None else plan.nbytes - found.budget.size
         if over <= 0 or found.limit:
             break
         opened.room += over
         found = moved(opened, goal)
-    return found, made
+    return Frozen(moved=found, text=made.text, recipe=recipe, plan=plan)
 
 
 def learn_room(opened: Opened) -> None:
     """Find out how much room a recipe takes in its file: that of a mix halfway between the smallest and the best."""
     ends = [sum(a.nbytes for a in plan.assignments) for plan in (opened.smallest, opened.best)]
     weights = sum(tensor.size for tensor in opened.model.tensors)
-    found, made = frozen(opened, Goal(kind="bits", value=max(1e-3, 4 * sum(ends) / weights)))
-    opened.room = round(_SPARE * max(0, made.plan.nbytes - found.plan.nbytes))
+    made = frozen(opened, Goal(kind="bits", value=max(1e-3, 4 * sum(ends) / weights)))
+    opened.room = round(_SPARE * max(0, made.plan.nbytes - made.moved.plan.nbytes))
 
 
 def _keeping(opened: Opened, limits: Sequence[Meter]) -> tuple[Mix, ...]:

@@ -190,7 +190,12 @@ class Opened:
         """What makes frozen recipes for a budget: that of `fit`."""
         return Mixer(
             model=self.model,
-            request=Request(name=self.stem, budget=budget, allow_requantize=self.knows.allow_requantize),
+            request=Request(
+                name=self.stem,
+                budget=budget,
+                allow_requantize=self.knows.allow_requantize,
+                asked_in="quantrecipe studio",
+            ),
             registry=self.knows.registry,
             importance=self.importance,
             statistics=None,

@@ -132,12 +132,12 @@ class Session:
         """The recipe of the mix for a goal, and what it makes of the model."""
 
         def work(opened: Opened) -> dict[str, Any]:
-            found, made = frozen(opened, goal)
+            made = frozen(opened, goal)
             shown = Shown(
                 plan=made.plan,
                 recipe=made.recipe,
                 goal=goal,
-                moved=found,
+                moved=made.moved,
                 base=self._base(opened, base),
             )
             return plan_document(opened, shown) | {"text": made.text}

@@ -12,7 +12,7 @@ export function showNumbers(plan, base) {
     figure("Expected loss", lossText(plan.loss.value), ["nats", against(plan.loss.value, plan.loss.base)]),
     plan.speed
       ? figure("Speed", plan.speed.tokens_per_second.toFixed(1), ["tokens/s", against(plan.speed.tokens_per_second, plan.speed.base)])
-      : null,
+      : figure("Speed", "–", ["not measured here"]),
     plan.memory ? memory(plan.memory) : null,
   );
   fill(byId("changes"), ...(plan.changes && base ? changes(plan.changes, base) : []));
@@ -26,7 +26,7 @@ export function shortText(plan) {
 
 /** What the numbers rest on. knows: of the model; milliseconds: that the plan took. */
 export function showKnowledge(knows, milliseconds) {
-  const loss = knows.loss === "measured" ? "Losses are from a sensitivity file." : "Losses are typical values: nobody measured this model.";
+  const loss = knows.loss === "measured" ? "Losses are from a sensitivity file." : "";
   const speed = knows.speed === "measured" ? "Speed is measured on this machine." : "";
   const time = milliseconds ? `Planned in ${Math.max(1, Math.round(milliseconds))} ms.` : "";
   fill(byId("knows"), [loss, speed, time].filter(Boolean).join(" "));

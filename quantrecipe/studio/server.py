@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import secrets
 import socket
 import threading
@@ -72,15 +73,18 @@ class _Server(uvicorn.Server):
     """A server that ends at once: nobody loses anything when a plan isn't answered."""
 
     def handle_exit(self, sig: int, frame: object) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # that requests are cut off is no error
         self.should_exit = self.force_exit = True
 
 
-def open_browser(address: str) -> None:
-    """Open a page in the user's browser, unless that is one within the terminal."""
+def open_browser(address: str) -> threading.Thread | None:
+    """Open a page in the user's browser, by a thread; None where there is none but one within the terminal."""
     try:
         browser = webbrowser.get()
     except webbrowser.Error:
-        return
+        return None
     if type(browser) is webbrowser.GenericBrowser:
-        return
-    threading.Thread(target=browser.open, args=(address,), daemon=True).start()
+        return None
+    opening = threading.Thread(target=browser.open, args=(address,), daemon=True)
+    opening.start()
+    return opening

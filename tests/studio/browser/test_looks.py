@@ -44,12 +44,14 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
     page.locator("#text").press("Control+Space")
     page.locator("#proposals").wait_for()
     # A field of many lines can't be a combobox, so axe doesn't know that arrow keys scroll its list.
-    found = [it for it in violations(page) if it[1] != "scrollable-region-focusable" or "proposals" not in it[2]]
+    found = [
+        it for it in violations(page) if it[1] != "scrollable-region-focusable" or "proposals" not in it[2]
+    ]
     assert found == []
     assert fits(page)
 
 
-def test_a_small_screen_has_links_to_its_parts_and_any_is_wide_enough(new_page: Callable[..., Any], address: str) -> None:
+def test_a_small_screen_has_links_and_any_is_wide_enough(new_page: Callable[..., Any], address: str) -> None:
     page = new_page(390, 844)
     page.goto(address)
     choose(page, EXAMPLE)

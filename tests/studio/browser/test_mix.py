@@ -12,6 +12,7 @@ import pytest
 from support.studio_page import choose, figures, map_types, settled, shown, slide, text_of
 
 from quantrecipe.cli import main
+from quantrecipe.studio.editing import file_of
 
 pytestmark = pytest.mark.browser
 
@@ -26,7 +27,7 @@ def planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Planned:
     """What `quantrecipe plan --json` says of a text."""
 
     def plan(text: str, model: str | Path) -> Any:
-        path = tmp_path / "recipe.yaml"
+        path = tmp_path / file_of(text)  # a plan's file has the recipe's name in it
         path.write_text(text, encoding="utf-8")
         capsys.readouterr()
         assert main(["plan", "--json", str(path), str(model)]) == 0

@@ -1,4 +1,4 @@
-"""The page's files, as far as one can tell without a browser: what they name is there, and nothing is from elsewhere."""
+"""The page's files, as far as one can tell without a browser: what they name is there, nothing is from elsewhere."""
 
 from __future__ import annotations
 

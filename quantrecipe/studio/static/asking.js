@@ -10,7 +10,7 @@ export class Refused extends Error {
   constructor(status, message, remedy) {
     super(message);
     this.status = status;
-    this.remedy = remedy ?? null;
+    this.remedy = remedy;
   }
 }
 
@@ -62,9 +62,10 @@ export class Server {
   async #ask(method, what, question, signal) {
     const headers = { "X-Quantrecipe-Token": this.#token };
     if (question !== undefined) headers["Content-Type"] = "application/json";
+    const body = JSON.stringify(question);
     let answer, text;
     try {
-      answer = await fetch(`/api/${what}`, { method, headers, body: JSON.stringify(question), signal, cache: "no-store" });
+      answer = await fetch(`/api/${what}`, { method, headers, body, signal, cache: "no-store" });
       text = await answer.text();
     } catch (error) {
       if (isAborted(error)) throw error;
@@ -73,8 +74,9 @@ export class Server {
     }
     const content = parsed(text);
     if (answer.ok && content !== null) return content;
-    const told = content?.error;
-    throw new Refused(answer.status, told?.message ?? `the server answers ${answer.status}, and doesn't say why`, told?.remedy);
+    const silent = `the server answers ${answer.status}, and doesn't say why`;
+    const { message = silent, remedy = null } = content?.error ?? {};
+    throw new Refused(answer.status, message, remedy);
   }
 
   /** Look for the server until it is there. */
@@ -82,6 +84,7 @@ export class Server {
     if (this.#gone) return;
     this.#gone = true;
     this.onGone(null);
+    let told = null;
     for (;;) {
       await pause(LOOK_EVERY);
       try {
@@ -89,7 +92,9 @@ export class Server {
         break;
       } catch (error) {
         // Another server on the same port has another token: only its own address opens it.
-        if (error instanceof Refused) this.onGone(error);
+        const refused = error instanceof Refused ? error : null;
+        if (refused?.message !== told?.message) this.onGone(refused);
+        told = refused;
       }
     }
     this.#gone = false;

@@ -17,6 +17,7 @@ export class Chooser {
   #field = byId("model");
   #popup;
   #opened = null;
+  #facts = [];
 
   constructor(open) {
     this.#open = open;
@@ -41,10 +42,10 @@ export class Chooser {
 
   /** The shapes that may be chosen: [{name, label, parameters}]. */
   set shapes(shapes) {
-    this.#shapes = shapes.map((it) => ({ ...it, model: it.name.startsWith("shapes/") ? it.name : `shapes/${it.name}` }));
+    this.#shapes = shapes.map((it) => ({ ...it, weights: countText(it.parameters) }));
     const buttons = this.#shapes.map((it) =>
-      make("li", {}, make("button", { type: "button", click: () => this.#take(it.model) },
-        make("span", { class: "label" }, it.label ?? it.name), make("span", { class: "detail" }, it.parameters ? countText(it.parameters) : ""))));
+      make("li", {}, make("button", { type: "button", click: () => this.#take(it.name) },
+        make("span", { class: "label" }, it.label), make("span", { class: "detail" }, it.weights))));
     fill(byId("shapes"), ...buttons);
   }
 
@@ -53,7 +54,6 @@ export class Chooser {
     this.#field.value = model;
     byId("choose").setAttribute("aria-busy", "true");
     sayProblem(byId("model-problem"), null);
-    fill(byId("model-notes"));
     fill(byId("facts"), `Reading the headers of ${model} …`);
   }
 
@@ -62,15 +62,21 @@ export class Chooser {
     this.#opened = model;
     keepModel(model);
     byId("choose").removeAttribute("aria-busy");
-    fill(byId("facts"), make("b", { title: known.name }, lastPart(known.name)), ` · ${known.architecture} · ${countText(known.parameters)} weights in ${counted(known.tensors, "tensor")}`,
-      known.layers ? ` · ${counted(known.layers, "layer")}` : "");
+    const facts = [
+      known.architecture,
+      `${countText(known.parameters)} weights in ${counted(known.tensors, "tensor")}`,
+      known.layers ? counted(known.layers, "layer") : "",
+    ];
+    const name = make("b", { title: known.name }, lastPart(known.name));
+    this.#facts = [name, ...facts.filter(Boolean).map((it) => ` · ${it}`)];
+    fill(byId("facts"), ...this.#facts);
     fill(byId("model-notes"), ...known.notes.map((it) => make("p", { class: "hint" }, ...sentence(it))));
   }
 
-  /** Say why a model can't be opened, or isn't there any more. */
+  /** Say why a model can't be opened, or isn't there any more; null where all is well. */
   problem(error) {
     byId("choose").removeAttribute("aria-busy");
-    if (byId("facts").textContent.startsWith("Reading")) fill(byId("facts"));
+    fill(byId("facts"), ...this.#facts);
     sayProblem(byId("model-problem"), error);
   }
 
@@ -78,17 +84,17 @@ export class Chooser {
     const chosen = model.trim();
     this.#field.value = chosen;
     if (chosen) this.#open(chosen);
-    else this.problem({ message: "no model is named", remedy: "write where it is, or choose one of the reference shapes" });
+    else this.problem({ message: "no model is named", remedy: "write where it is, or choose a reference shape" });
   }
 
   #propose() {
     const typed = this.#field.value.trim().toLowerCase();
     const all = [
       ...recentModels().map((it) => ({ label: it, group: "Opened before" })),
-      ...this.#shapes.map((it) => ({ label: it.model, group: "Reference shapes", detail: it.parameters ? countText(it.parameters) : "" })),
+      ...this.#shapes.map((it) => ({ label: it.name, group: "Reference shapes", detail: it.weights })),
     ];
     // What is open already narrows nothing down.
-    const found = typed === (this.#opened ?? "").toLowerCase() ? all : all.filter((it) => it.label.toLowerCase().includes(typed));
-    this.#popup.show(found, -1);
+    const open = typed === (this.#opened ?? "").toLowerCase();
+    this.#popup.show(open ? all : all.filter((it) => it.label.toLowerCase().includes(typed)), -1);
   }
 }

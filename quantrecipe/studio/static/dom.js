@@ -32,9 +32,8 @@ export function make(tag, attributes = {}, ...children) {
 
 /** Let an element have these children, elements or texts, instead of those that it has. */
 export function fill(element, ...children) {
-  element.replaceChildren(
-    ...children.filter((it) => it !== null && it !== undefined && it !== "").map((it) => (it instanceof Node ? it : visible(it))),
-  );
+  const there = children.filter((it) => it !== null && it !== undefined && it !== "");
+  element.replaceChildren(...there.map((it) => (it instanceof Node ? it : visible(it))));
 }
 
 /** A sentence of the program: what stands between backticks is code. */
@@ -44,8 +43,12 @@ export function sentence(text) {
 
 /** Say a problem where it belongs, with its remedy; nothing where error is null. */
 export function sayProblem(element, error) {
-  if (error === null) fill(element);
-  else fill(element, make("p", {}, ...sentence(error.message), error.remedy ? make("span", { class: "remedy" }, ...sentence(error.remedy)) : null));
+  if (error === null) {
+    fill(element);
+    return;
+  }
+  const remedy = error.remedy ? make("span", { class: "remedy" }, ...sentence(error.remedy)) : null;
+  fill(element, make("p", {}, ...sentence(error.message), remedy));
 }
 
 /** Tell people who don't see the page what has changed. */

@@ -26,7 +26,8 @@ export class Editor {
     });
     this.#field.addEventListener("keydown", (event) => {
       // A new line begins below the one before.
-      if (event.key !== "Enter" || event.defaultPrevented || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.key !== "Enter" || event.defaultPrevented || event.isComposing) return;
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
       this.insert(`\n${INDENT.exec(this.lineBefore)[1]}`);
     });
@@ -101,22 +102,20 @@ export class Editor {
     const height = Number.parseFloat(getComputedStyle(this.#field).lineHeight);
     const top = (row - 1) * height;
     const { scrollTop, clientHeight } = this.#field;
-    if (top < scrollTop || top + 2 * height > scrollTop + clientHeight) this.#field.scrollTop = Math.max(0, top - clientHeight / 3);
+    const hidden = top < scrollTop || top + 2 * height > scrollTop + clientHeight;
+    if (hidden) this.#field.scrollTop = Math.max(0, top - clientHeight / 3);
   }
 
   /** Show the problems of the text, by line. */
   problems(found) {
     // What is about the whole text has no line, and comes first.
-    const sorted = [...found].sort((one, other) => (one.line ?? 0) - (other.line ?? 0) || (one.column ?? 0) - (other.column ?? 0));
-    this.#marks = new Map();
-    for (const it of sorted) {
-      const before = this.#marks.get(it.line);
-      if (before === undefined || ORDER.indexOf(it.severity) < ORDER.indexOf(before)) this.#marks.set(it.line, it.severity);
-    }
+    const place = (it) => (it.line ?? 0) * 1e6 + (it.column ?? 0);
+    const sorted = [...found].sort((one, other) => place(one) - place(other));
+    this.#marks = new Map(sorted.map((it) => [it.line, worst(sorted.filter((other) => other.line === it.line))]));
     this.#lines = 0;
     this.#number();
     fill(byId("problems-title"), summary(sorted));
-    byId("problems-title").className = sorted.length ? sorted.reduce((worst, it) => (ORDER.indexOf(it.severity) < ORDER.indexOf(worst) ? it.severity : worst), "note") : "";
+    byId("problems-title").className = worst(sorted);
     fill(byId("problems"), ...sorted.map((it) => this.#problem(it)));
     this.#field.setAttribute("aria-invalid", String(sorted.some((it) => it.severity === "error")));
     sayProblem(byId("checked"), null);
@@ -129,11 +128,12 @@ export class Editor {
 
   #problem(it) {
     const end = it.line && it.end_line === it.line ? it.end_column : null;
+    const where = `${it.line ? `Line ${it.line}` : "The whole text"}, ${it.severity}: `;
     const code = it.code ? make("span", { class: "code" }, it.code) : null;
     return make("li", { class: it.severity },
       make("button", { type: "button", click: () => this.go(it.line ?? 1, it.column ?? 1, end) },
         make("span", { class: "sign", "aria-hidden": "true" }, SIGNS[it.severity]),
-        make("span", { class: "where" }, `${it.line ? `Line ${it.line}` : "The whole text"}, ${it.severity}: `), make("span", {}, ...sentence(it.message))),
+        make("span", { class: "where" }, where), make("span", {}, ...sentence(it.message))),
       code, it.remedy ? make("p", { class: "remedy" }, ...sentence(it.remedy)) : null);
   }
 
@@ -152,6 +152,12 @@ export class Editor {
 
 /** "2 errors, 1 note". */
 export function summary(problems) {
-  const parts = ORDER.map((severity) => [problems.filter((it) => it.severity === severity).length, severity]).filter(([count]) => count);
-  return parts.map(([count, severity]) => counted(count, severity)).join(", ") || "No problems";
+  const counts = ORDER.map((severity) => [problems.filter((it) => it.severity === severity).length, severity]);
+  const parts = counts.filter(([count]) => count).map(([count, severity]) => counted(count, severity));
+  return parts.join(", ") || "No problems";
+}
+
+/** The worst severity of some problems, "" where there are none. */
+function worst(problems) {
+  return ORDER.find((severity) => problems.some((it) => it.severity === severity)) ?? "";
 }

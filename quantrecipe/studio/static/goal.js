@@ -37,16 +37,21 @@ class Scale {
   }
 }
 
-/** The budget's controls. moved: called when somebody wants another budget; compare: when another base is chosen. */
+/**
+ * The budget's controls.
+ *
+ * moved: called when somebody wants another budget; seen: when the same mix is to be seen otherwise
+ */
 export class Goal {
   #model = null;
   #kind = "size";
   #amounts = { size: 0, bits: 0, vram: 0 };
+  #onTop = 0;
   #slider = byId("slider");
   #amount = byId("amount");
   #moved;
 
-  constructor(moved, compare) {
+  constructor(moved, seen) {
     this.#moved = moved;
     this.#slider.addEventListener("input", () => {
       this.#amounts[this.#kind] = this.#scale().amount(Number(this.#slider.value));
@@ -58,9 +63,7 @@ export class Goal {
     for (const radio of document.querySelectorAll("input[name=kind]")) {
       radio.addEventListener("change", () => this.#switch(radio.value));
     }
-    byId("context").addEventListener("change", () => this.#moved());
-    byId("kv").addEventListener("change", () => this.#moved());
-    byId("base").addEventListener("change", compare);
+    for (const id of ["context", "kv", "base"]) byId(id).addEventListener("change", seen);
     window.addEventListener("resize", () => this.#model && this.#marks());
   }
 
@@ -112,7 +115,11 @@ export class Goal {
     for (const [kind, amount] of Object.entries(own)) {
       if (amount && (all || kind !== this.#kind)) this.#amounts[kind] = amount;
     }
-    if (all) this.#write({});
+    const { total, weights } = plan.memory ?? { total: 0, weights: 0 };
+    const longer = total - weights !== this.#onTop;
+    this.#onTop = total - weights;
+    if (all || longer) this.#write({ number: all });
+    if (longer) this.#marks();
   }
 
   limit(sentence) {
@@ -127,8 +134,8 @@ export class Goal {
     const { bytes, bits, vram } = this.#model.range;
     if (this.#kind === "bits") return new Scale(...bits);
     if (this.#kind === "size") return new Scale(...bytes);
-    // The range is that of a short context; at a long one, the caches come on top of it.
-    return new Scale(vram[0], Math.max(vram[1], this.#amounts.vram * 1.25));
+    // The range is that of a short context; at a long one, more comes on top of the weights.
+    return new Scale(vram[0], Math.max(vram[1], bytes[1] + this.#onTop));
   }
 
   /** The unit of the number: that of the model's largest file, so that it stays the same while the slider moves. */
@@ -163,7 +170,8 @@ export class Goal {
     if (slider) this.#slider.value = this.#scale().step(amount);
     if (number) this.#amount.value = (amount / size).toFixed(2);
     fill(byId("unit"), unit);
-    this.#slider.setAttribute("aria-valuetext", this.#kind === "bits" ? `${amount.toFixed(2)} bits per weight` : bytesText(amount));
+    const words = this.#kind === "bits" ? `${amount.toFixed(2)} bits per weight` : bytesText(amount);
+    this.#slider.setAttribute("aria-valuetext", words);
     const filled = (100 * this.#slider.value) / STEPS;
     this.#slider.style.setProperty("--filled", `${filled}%`);
   }
@@ -185,7 +193,8 @@ export class Goal {
       const row = taken.findIndex((its) => its.every(([from, to]) => middle + half < from || middle - half > to));
       if (row < 0) continue;
       taken[row].push([middle - half, middle + half]);
-      const button = make("button", { type: "button", title: mark.said, click: () => this.#jump(mark.amount) }, mark.name);
+      const jump = () => this.#jump(mark.amount);
+      const button = make("button", { type: "button", title: mark.said, click: jump }, mark.name);
       items.push({ middle, item: placed(make("li", { class: `row${row}` }, button), middle / width) });
     }
     items.sort((one, other) => one.middle - other.middle);
@@ -193,7 +202,9 @@ export class Goal {
   }
 
   #named() {
-    if (this.#kind === "vram") return CARDS.map((it) => ({ name: `${it}`, amount: it * GIB, said: `a card of ${it} GiB` }));
+    if (this.#kind === "vram") {
+      return CARDS.map((it) => ({ name: String(it), amount: it * GIB, said: `a card of ${it} GiB` }));
+    }
     return this.#model.stock.map((it) => ({
       name: it.name,
       amount: this.#kind === "size" ? it.bytes : it.bits,

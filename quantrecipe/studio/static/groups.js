@@ -33,14 +33,20 @@ export class Groups {
   }
 
   #row(group, place, base) {
-    const where = group.layers ? `${/[-,]/.test(group.layers) ? "layers" : "layer"} ${group.layers}` : "";
-    const name = [make("span", { class: "label" }, group.role), where ? make("span", { class: "detail" }, where) : null];
-    const changed = base && group.base_type && group.base_type !== group.type;
+    const { role, layers, type, line } = group;
+    const where = layers ? `${/[-,]/.test(layers) ? "layers" : "layer"} ${layers}` : "";
+    const name = [make("span", { class: "label" }, role), make("span", { class: "detail" }, where)];
+    const leads = {
+      type: "button",
+      class: "leads",
+      title: `to line ${line} of the text`,
+      "data-place": String(place),
+      click: () => this.#open(line),
+    };
+    const changed = base && group.base_type && group.base_type !== type;
     return make("li", {},
-      group.line
-        ? make("button", { type: "button", class: "leads", "data-place": String(place), title: `to line ${group.line} of the text`, click: () => this.#open(group.line) }, ...name)
-        : make("span", { class: "leads" }, ...name),
-      make("span", {}, make("span", { class: `swatch ${this.#shades.get(group.type) ?? ""}` }, group.type),
+      line ? make("button", leads, ...name) : make("span", { class: "leads" }, ...name),
+      make("span", {}, make("span", { class: `swatch ${this.#shades.get(type) ?? ""}` }, type),
         changed ? make("span", { class: "before" }, `was ${group.base_type}`) : null),
       make("span", { class: "number" }, bytesText(group.bytes)),
       make("span", { class: "why" }, group.why));

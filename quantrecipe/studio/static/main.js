@@ -2,7 +2,8 @@
 //
 // Two things say what the mix is: the slider, and the recipe's text. The page shows one of them, and says which. The
 // slider's mix is shown while it moves (/api/move); when it rests, its recipe comes into the text (/api/freeze). A text
-// that somebody has changed by hand is never replaced without asking: a bar offers the choice. Who types shows the text.
+// that somebody has changed by hand is never replaced without asking: a bar offers the choice. Who types sees what the
+// text makes (/api/recipe).
 
 import { AtRest, Gone, isAborted, Newest, OneAtATime, Server, takeToken } from "./asking.js";
 import { Chooser, lastPart } from "./chooser.js";
@@ -15,6 +16,7 @@ import { Groups } from "./groups.js";
 import { keepTab, openTab } from "./kept.js";
 import { LayerMap } from "./map.js";
 import { shortText, showKnowledge, showNumbers, showTypes } from "./numbers.js";
+import { offerMix, offerNothing, tellBack, tellGone, tellStanding } from "./told.js";
 
 const REST = 300;
 // Milliseconds without a move or a letter after which the text is made, or checked.
@@ -28,7 +30,6 @@ class Studio {
   #model = null;
   #name = null;
   #wanted = null;
-  #plan = null;
   #started = false;
   #shows = "slider";
   #broken = false;
@@ -40,15 +41,16 @@ class Studio {
   #rest = new AtRest(REST);
   #typing = new AtRest(REST);
   #chooser = new Chooser((model) => this.#open(model));
-  #goal = new Goal(() => this.#move(), () => this.#compare());
+  #goal = new Goal(() => this.#move(), () => this.#again());
   #editor = new Editor(() => this.#type());
   #groups = new Groups((line) => this.#editor.go(line));
   #map = new LayerMap((role, layer) => this.#toRule(role, layer));
 
   constructor() {
-    new Completion(this.#editor, (question, signal) => this.#server.ask("complete", { model: this.#model?.model ?? null, ...question }, signal));
+    new Completion(this.#editor, (place, signal) =>
+      this.#server.ask("complete", { model: this.#model?.model ?? null, ...place }, signal));
     new Files((what, signal) => this.#file(what, signal));
-    this.#server.onGone = (refused) => this.#gone(refused);
+    this.#server.onGone = tellGone;
     this.#server.onBack = () => this.#back();
   }
 
@@ -58,7 +60,7 @@ class Studio {
     try {
       known = await this.#server.start();
     } catch (error) {
-      if (!(error instanceof Gone)) this.#gone(error);
+      if (!(error instanceof Gone)) tellGone(error);
       return;
     }
     this.#started = true;
@@ -98,7 +100,7 @@ class Studio {
     document.title = `${lastPart(model.name)} – quantrecipe studio`;
     this.#chooser.show(name, model);
     this.#goal.open(model);
-    this.#offer(false);
+    offerNothing();
     if (this.#byHand) this.#check();
     else this.#move();
   }
@@ -126,16 +128,16 @@ class Studio {
       },
       (error) => this.#failed(error, (it) => this.#goal.problem(it)),
     );
-    this.#rest.then(() => (this.#byHand ? this.#offer(true) : this.#freeze()));
+    this.#rest.then(() => (this.#byHand ? this.#ask() : this.#freeze()));
     this.#state();
   }
 
   async #freeze({ replace = false } = {}) {
     const { goal, base } = this.#goal;
     let recipe;
-    this.#state({ freezing: true });
+    const question = { model: this.#model.model, goal, base };
     try {
-      recipe = await this.#freezing.ask((signal) => this.#server.ask("freeze", { model: this.#model.model, goal, base }, signal));
+      recipe = await this.#freezing.ask((signal) => this.#server.ask("freeze", question, signal));
     } catch (error) {
       this.#failed(error, (it) => this.#goal.problem(it));
       this.#state();
@@ -151,29 +153,18 @@ class Studio {
     await this.#check();
   }
 
-  /** Offer the slider's mix in place of a text that somebody has changed, or offer it no more. */
-  #offer(offered) {
-    const bar = byId("offer");
-    if (bar.hidden !== offered) return;
-    bar.hidden = !offered;
-    if (!offered) {
-      fill(bar);
-      return;
-    }
-    fill(bar,
-      make("p", {}, "This text was changed by hand, and isn’t the slider’s mix."),
-      make("div", { class: "buttons" },
-        make("button", { type: "button", click: () => this.#take() }, "Take the slider’s mix"),
-        make("button", { type: "button", click: () => this.#keep() }, "Keep my text")));
+  #ask() {
+    offerMix(() => this.#take(), () => this.#keep());
+    this.#state();
   }
 
   #take() {
-    this.#offer(false);
+    offerNothing();
     this.#freeze({ replace: true });
   }
 
   #keep() {
-    this.#offer(false);
+    offerNothing();
     this.#editor.field.focus();
     this.#moves.stop();
     this.#shows = "text";
@@ -187,7 +178,7 @@ class Studio {
     this.#freezing.stop();
     this.#checking.stop();
     this.#rest.stop();
-    this.#offer(false);
+    offerNothing();
     this.#shows = "text";
     if (this.#model !== null) this.#typing.then(() => this.#check());
     this.#state();
@@ -196,13 +187,14 @@ class Studio {
   /** Ask what the text makes. */
   async #check() {
     if (this.#byHand) this.#shows = "text";
-    this.#state({ checking: true });
     const text = this.#editor.text;
     const { goal, base } = this.#goal;
+    const question = { model: this.#model.model, text, base, goal };
     let answer;
     try {
-      answer = await this.#checking.ask((signal) =>
-        this.#server.ask("recipe", { model: this.#model.model, text, base, goal }, signal));
+      const asked = this.#checking.ask((signal) => this.#server.ask("recipe", question, signal));
+      this.#state();
+      answer = await asked;
     } catch (error) {
       this.#failed(error, (it) => this.#editor.unchecked(it));
       this.#state();
@@ -238,14 +230,15 @@ class Studio {
 
   // Both.
 
-  #compare() {
-    if (this.#shows === "slider" && !(this.#plan === null)) this.#move();
+  /** Ask again for the mix that is shown. */
+  #again() {
+    if (this.#shows === "slider") this.#move();
     else this.#check();
   }
 
   #show(plan) {
-    this.#plan = plan;
     const { base } = this.#goal;
+    this.#chooser.problem(null);
     showNumbers(plan, base);
     showKnowledge(this.#model.knows, plan.milliseconds);
     showTypes(plan.types);
@@ -256,21 +249,11 @@ class Studio {
   }
 
   /** Say which mix is shown, and what the text is of; and keep what a reload would lose. */
-  #state({ freezing = false, checking = false } = {}) {
-    keepTab(this.#token, this.#name, this.#byHand ? this.#editor.text : null);
-    const text = this.#shows === "text";
-    const stale = text && this.#broken;
-    const shows = byId("shows");
-    fill(shows, stale ? "the last mix without errors" : text ? "your text’s mix" : "the slider’s mix");
-    shows.className = `chip ${stale ? "stale" : text ? "of-text" : "of-slider"}`;
-    byId("columns").classList.toggle("stale", stale);
-    const is = byId("text-is");
-    const same = !this.#byHand;
-    const waits = freezing || this.#rest.waiting || this.#moves.running;
-    fill(is,
-      text ? (checking || this.#typing.waiting ? "being checked …" : stale ? "has errors" : same ? "gives this mix" : "changed by hand")
-        : !same ? "not the mix that is shown" : waits ? "follows the slider …" : "gives this mix");
-    is.className = `chip ${text && stale ? "stale" : !same ? "of-text" : "of-slider"}`;
+  #state() {
+    const byHand = this.#byHand;
+    const waits = [this.#rest.waiting, this.#typing.waiting, this.#freezing.running, this.#checking.running];
+    tellStanding({ shows: this.#shows, byHand, broken: this.#broken, waits: waits.some(Boolean) });
+    keepTab(this.#token, this.#name, byHand ? this.#editor.text : null);
   }
 
   /** Say an error where it belongs; one of a model that is gone, at the model. */
@@ -281,23 +264,12 @@ class Studio {
     else tell(error);
   }
 
-  #gone(refused) {
-    fill(byId("gone"), make("p", { class: "bar" },
-      refused
-        ? `The studio’s server doesn’t take this page: ${refused.message}. `
-        : "The studio’s server doesn’t answer. ",
-      make("span", { class: "remedy" }, refused
-        ? "Open the address that quantrecipe studio has printed; copy your text first, if you changed it."
-        : "Start quantrecipe studio again, if it has ended. This page looks for it, and goes on by itself.")));
-  }
-
   #back() {
-    fill(byId("gone"));
+    tellBack();
     say("The server answers again.");
     if (!this.#started) this.start();
     else if (this.#wanted !== this.#name) this.#open(this.#wanted);
-    else if (this.#model !== null && this.#shows === "text") this.#check();
-    else if (this.#model !== null) this.#move();
+    else if (this.#model !== null) this.#again();
   }
 }
 

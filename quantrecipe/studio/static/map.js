@@ -26,7 +26,8 @@ export class LayerMap {
       ? [{ name: OUTSIDE, columns: plan.outside.map((it) => it.role), rows: [{ layer: null, cells: plan.outside }] }]
       : [];
     const stacks = [plan.map, ...plan.more, ...outside].filter((it) => it.rows.length);
-    const shape = JSON.stringify(stacks.map((it) => [it.name, it.columns, it.rows.map((row) => [row.layer, row.cells.map(Boolean)])]));
+    const rows = (stack) => stack.rows.map((row) => [row.layer, row.cells.map(Boolean)]);
+    const shape = JSON.stringify(stacks.map((it) => [it.name, it.columns, rows(it)]));
     if (shape !== this.#shape) {
       this.#grids = stacks.map((it) => new Grid(it, this.#open));
       fill(this.#box, ...this.#grids.map((it) => it.table));
@@ -57,11 +58,13 @@ class Grid {
     this.#stack = stack;
     const { name, columns, rows } = stack;
     const layers = rows.some((row) => row.layer !== null);
-    const head = make("tr", {}, make("th", { scope: "col" }, layers ? "layer" : ""), ...columns.map((it) => make("th", { scope: "col" }, ...breakable(it))));
-    this.#fields = rows.map((row, y) => row.cells.map((cell, x) =>
-      make("td", { class: "none", "data-y": String(y), "data-x": String(x), tabindex: "-1" }, cell ? null : make("span", { class: "unseen" }, "nothing"))));
-    const body = rows.map((row, y) => make("tr", {}, make("th", { scope: "row" }, row.layer === null ? "none" : String(row.layer)), ...this.#fields[y]));
-    this.table = make("table", { class: "map", role: "grid", "aria-label": name ? `Types: ${name}` : "Types by layer and role", "aria-readonly": "true" },
+    const heads = columns.map((it) => make("th", { scope: "col" }, ...breakable(it)));
+    const head = make("tr", {}, make("th", { scope: "col" }, layers ? "layer" : ""), ...heads);
+    this.#fields = rows.map((row, y) => row.cells.map((cell, x) => newField(cell, y, x)));
+    const body = rows.map((row, y) =>
+      make("tr", {}, make("th", { scope: "row" }, String(row.layer ?? "none")), ...this.#fields[y]));
+    const label = name ? `Types: ${name}` : "Types by layer and role";
+    this.table = make("table", { class: "map", role: "grid", "aria-label": label, "aria-readonly": "true" },
       name ? make("caption", {}, name) : null, make("thead", {}, head), make("tbody", {}, ...body));
     this.#fields[0]?.[0]?.setAttribute("tabindex", "0");
     this.table.addEventListener("keydown", (event) => this.#key(event));
@@ -73,7 +76,9 @@ class Grid {
   /** base: the name of what the mix is compared with, or null. */
   show(stack, base) {
     this.#stack = stack;
-    stack.rows.forEach((row, y) => row.cells.forEach((cell, x) => cell && this.#write(this.#fields[y][x], cell, mark(cell, base))));
+    stack.rows.forEach((row, y) => row.cells.forEach((cell, x) => {
+      if (cell) this.#write(this.#fields[y][x], cell, mark(cell, base));
+    }));
     if (this.table.contains(document.activeElement)) this.#tell(...this.#at);
   }
 
@@ -87,7 +92,8 @@ class Grid {
   /** Say below the map what a field is. */
   #tell(y, x) {
     const cell = this.#stack.rows[y].cells[x];
-    fill(byId("cell"), cell ? `${cell.label}; ${bytesText(cell.bytes)} in ${counted(cell.tensors, "tensor")}` : "nothing is there");
+    const size = cell ? `${bytesText(cell.bytes)} in ${counted(cell.tensors, "tensor")}` : "";
+    fill(byId("cell"), cell ? `${cell.label}; ${size}` : "nothing is there");
   }
 
   #focused(target) {
@@ -146,6 +152,11 @@ class Grid {
       this.#fields[Math.min(bottom, Math.max(0, toY))][Math.min(right, Math.max(0, toX))].focus();
     }
   }
+}
+
+function newField(cell, y, x) {
+  const place = { class: "none", "data-y": String(y), "data-x": String(x), tabindex: "-1" };
+  return make("td", place, cell ? null : make("span", { class: "unseen" }, "nothing"));
 }
 
 function placeOf(field) {

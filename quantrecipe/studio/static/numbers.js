@@ -10,9 +10,7 @@ export function showNumbers(plan, base) {
     figure("Size", bytesText(plan.bytes), [`${grouped(plan.bytes)} B`]),
     figure("Bits per weight", plan.bits.toFixed(3), []),
     figure("Expected loss", lossText(plan.loss.value), ["nats", against(plan.loss.value, plan.loss.base)]),
-    plan.speed
-      ? figure("Speed", plan.speed.tokens_per_second.toFixed(1), ["tokens/s", against(plan.speed.tokens_per_second, plan.speed.base)])
-      : null,
+    speed(plan.speed),
     plan.memory ? memory(plan.memory) : null,
   );
   fill(byId("changes"), ...(plan.changes && base ? changes(plan.changes, base) : []));
@@ -26,14 +24,21 @@ export function shortText(plan) {
 
 /** What the numbers rest on. knows: of the model; milliseconds: that the plan took. */
 export function showKnowledge(knows, milliseconds) {
-  const loss = knows.loss === "measured" ? "Losses are from a sensitivity file." : "Losses are typical values: nobody measured this model.";
+  const loss = knows.loss === "measured" ? "Losses are from a sensitivity file." : "";
   const speed = knows.speed === "measured" ? "Speed is measured on this machine." : "";
   const time = milliseconds ? `Planned in ${Math.max(1, Math.round(milliseconds))} ms.` : "";
   fill(byId("knows"), [loss, speed, time].filter(Boolean).join(" "));
 }
 
 function figure(name, value, more) {
-  return make("div", {}, make("dt", {}, name), make("dd", {}, make("b", {}, value), ...more.filter(Boolean).map((it) => make("span", {}, it))));
+  const lines = more.filter(Boolean).map((it) => make("span", {}, it));
+  return make("div", {}, make("dt", {}, name), make("dd", {}, make("b", {}, value), ...lines));
+}
+
+function speed(found) {
+  if (found === null) return figure("Speed", "–", ["not measured here"]);
+  const { tokens_per_second: tokens, base } = found;
+  return figure("Speed", tokens.toFixed(1), ["tokens/s", against(tokens, base)]);
 }
 
 function against(value, base) {
@@ -45,8 +50,10 @@ function memory({ total, weights, cache, compute, fits }) {
   const bar = make("span", { class: "memory", "aria-hidden": "true" },
     ...parts.map(([name, bytes]) => grown(make("i", { class: name }), bytes)));
   const told = make("span", {}, parts.map(([name, bytes]) => `${name} ${bytesText(bytes)}`).join(", "));
-  const verdict = fits === null || fits === undefined ? null : make("span", { class: fits ? "fits" : "too-large" }, fits ? "✓ fits" : "✕ doesn’t fit");
-  return make("div", { class: "both" }, make("dt", {}, "Memory"), make("dd", {}, make("b", {}, bytesText(total)), verdict, bar, told));
+  const verdict = fits === null ? null
+    : make("span", { class: fits ? "fits" : "too-large" }, fits ? "✓ fits" : "✕ doesn’t fit");
+  return make("div", { class: "both" }, make("dt", {}, "Memory"),
+    make("dd", {}, make("b", {}, bytesText(total)), verdict, bar, told));
 }
 
 /** An element that takes a share of its row. */
@@ -69,14 +76,15 @@ function changes(found, base) {
 }
 
 function rival({ name, bytes, loss }, own) {
-  return ["The best stock mix within the same limit is ", make("b", {}, name), `: ${bytesText(bytes)}, loss ${lossText(loss)}`,
-    loss > 0 ? ` (this mix: ${shareText(own, loss)}).` : "."];
+  return ["The best stock mix within the same limit is ", make("b", {}, name),
+    `: ${bytesText(bytes)}, loss ${lossText(loss)}`, loss > 0 ? ` (this mix: ${shareText(own, loss)}).` : "."];
 }
 
 /** Show the types of a plan: a bar of their bytes, and a list. */
 export function showTypes(types) {
   const total = types.reduce((sum, it) => sum + it.bytes, 0) || 1;
-  fill(byId("share"), ...[...types].sort((one, other) => one.bits - other.bits).map((it) => grown(make("i", { class: it.shade, title: it.type }), it.bytes)));
+  const byBits = [...types].sort((one, other) => one.bits - other.bits);
+  fill(byId("share"), ...byBits.map((it) => grown(make("i", { class: it.shade, title: it.type }), it.bytes)));
   fill(byId("types"), ...[...types].sort((one, other) => other.bytes - one.bytes).map((it) =>
     make("li", {}, make("span", { class: `swatch ${it.shade}` }, it.type),
       make("b", {}, bytesText(it.bytes)), ` ${(100 * it.bytes / total).toFixed(1)} %`,

@@ -40,7 +40,9 @@ export class Popup {
     const lines = [];
     let group = null;
     items.forEach((item, place) => {
-      if (item.group && item.group !== group) lines.push(make("li", { role: "presentation", class: "heading" }, item.group));
+      if (item.group && item.group !== group) {
+        lines.push(make("li", { role: "presentation", class: "heading" }, item.group));
+      }
       group = item.group ?? null;
       const option = make(
         "li",

@@ -12,6 +12,7 @@ import pytest
 from support.studio_page import choose, figures, map_types, settled, shown, slide, text_of
 
 from quantrecipe.cli import main
+from quantrecipe.studio.editing import file_of
 
 pytestmark = pytest.mark.browser
 
@@ -26,7 +27,7 @@ def planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Planned:
     """What `quantrecipe plan --json` says of a text."""
 
     def plan(text: str, model: str | Path) -> Any:
-        path = tmp_path / "recipe.yaml"
+        path = tmp_path / file_of(text)  # a plan's file has the recipe's name in it
         path.write_text(text, encoding="utf-8")
         capsys.readouterr()
         assert main(["plan", "--json", str(path), str(model)]) == 0
@@ -169,11 +170,11 @@ def test_one_move_is_asked_at_a_time_and_the_last_one_counts(page: Any) -> None:
 
 def test_all_of_it_by_keyboard(page: Any) -> None:
     """No pointer: choose a model, slide, look at the map, go to a rule."""
-    page.wait_for_function("document.activeElement.id === 'model'")
+    page.locator("#model:focus").wait_for()
     page.keyboard.type("0.6b")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.title.startsWith('qwen3-0.6b')")
+    page.wait_for_function("() => document.title.startsWith('qwen3-0.6b')")
     settled(page)
     before = nbytes(page)
 

@@ -72,6 +72,7 @@ MAY_IMPORT = {
         "allocate": "api gguf memory model plan recipe registry sensitivity targets",
         "planning": "allocate importance model plan recipe registry sensitivity",
         "lint": "api model plan recipe registry targets",
+        "pictures": "plan",
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core executors gguf importance model plan recipe registry",
         "calibration": "api engine executors gguf importance memory model output texts",
@@ -81,9 +82,11 @@ MAY_IMPORT = {
         "release": "misplaced model recipe registry",
         "fit": "allocate api core engine evaluate importance lint measure memory model output plan planning recipe "
         "registry sensitivity speed targets",
+        "studio": "allocate exchange fit importance lint memory model pictures plan planning recipe registry "
+        "sensitivity speed targets",
         "cli": "allocate api calibration core engine evaluate exchange fit gguf importance lint measure memory "
-        "misplaced model output plan planning recipe refine registry release scaffold sensitivity speed targets "
-        "testing texts",
+        "misplaced model output pictures plan planning recipe refine registry release scaffold sensitivity speed "
+        "studio targets testing texts",
         "": "calibration importance model output planning recipe registry sensitivity",
         "__main__": "cli",
     }.items()
@@ -169,7 +172,13 @@ def test_every_exception_is_needed() -> None:
 
 @pytest.mark.parametrize(
     ("library", "user"),
-    [("numba", "core.compiler"), ("jinja2", "texts.sandbox"), ("pyarrow", "texts.parquet")],
+    [
+        ("numba", "core.compiler"),
+        ("jinja2", "texts.sandbox"),
+        ("pyarrow", "texts.parquet"),
+        ("starlette", "studio.app"),
+        ("uvicorn", "studio.server"),
+    ],
 )
 def test_only_one_module_imports(library: str, user: str) -> None:
     users = {

@@ -3,12 +3,15 @@
 Limits count what `apply` writes, to the byte: header, padding, tensors that rules fix, fallbacks and companions. The
 header may depend on the choice (companions are tensors of their own), so a choice is laid out before it stands; if it
 takes more than was thought, it is made again with that much less.
+
+    choices(resolution, losses)   what is open, with what each type takes and costs: the same for every budget
+    choose(choices, budget)       the best of it within one
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import fsum
 from types import MappingProxyType
 
@@ -24,6 +27,7 @@ from quantrecipe.allocate.knapsack.optimise import optimise
 from quantrecipe.allocate.knapsack.problem import Limit, Solution
 from quantrecipe.allocate.limits import Meter, meters
 from quantrecipe.allocate.losses import Losses
+from quantrecipe.api import FormatSpec
 from quantrecipe.errors import PlanError
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.plan_of import each_decision, plan_of
@@ -32,8 +36,9 @@ from quantrecipe.plan.spending import Spending, Spent
 from quantrecipe.plan.trace import Decision
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.tensor import TensorInfo
 
-__all__ = ["allocate", "keep_budget"]
+__all__ = ["Choices", "allocate", "choices", "choose", "keep_budget"]
 
 _ROUNDS = 8
 """Times that a choice is laid out, at most: what the header takes differs by a few bytes from choice to choice."""
@@ -43,19 +48,87 @@ _MORE = 50_000_000
 _MORE_SHARE = 20
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choices:
+    """What a recipe leaves open on a model, whatever the budget.
+
+    open_to:  by the name of each tensor that is open, its candidates
+    smallest: the plan with the smallest of them
+    """
+
+    resolution: Resolution
+    losses: Losses
+    open_to: Mapping[str, Sequence[Candidate]]
+    smallest: Plan
+
+    @property
+    def tensors(self) -> list[TensorInfo]:
+        """The tensors that are open."""
+        return [it for it in self.resolution.trace.tensors if it.name in self.open_to]
+
+    def seen_by(self, cost: Callable[[str, FormatSpec], float]) -> Choices:
+        """The same choices, where a type costs a tensor, by its name, something else."""
+        open_to = {
+            name: [
+                it if it.choice.copied else replace(it, loss=cost(name, it.choice.format.spec)) for it in its
+            ]
+            for name, its in self.open_to.items()
+        }
+        return replace(self, open_to=open_to)
+
+    def items(self, budget: Budget) -> list[Choosable]:
+        """What there is to choose, as items of a knapsack: the same for all budgets with the same limits and ties,
+        however much they allow.
+        """
+        limits = meters(budget, self.smallest.written)
+        return make_items(self.tensors, self.open_to, budget, limits, self.resolution.model.head)
+
+    def plan(self, chosen: Mapping[str, Candidate]) -> Plan:
+        """The plan with these candidates, one for each tensor that is open."""
+        return plan_of(replace(self.resolution, chosen={name: it.type for name, it in chosen.items()}))
+
+    def best(self) -> Plan:
+        """The plan with the types that lose least; of those that lose the same, the smallest."""
+        return self.plan(
+            {name: min(its, key=lambda it: (it.loss, it.nbytes)) for name, its in self.open_to.items()}
+        )
+
+
+def choices(resolution: Resolution, losses: Losses) -> Choices:
+    """What a resolution leaves open; there has to be something. PlanError where a tensor has no candidate."""
+    open_ones = resolution.open
+    found = each_decision(open_ones, lambda decision: candidates(decision, resolution, losses))
+    open_to = {it.tensor.name: its for it, its in zip(open_ones, found, strict=True)}
+    # Any choice tells what the limits are about and what is used whatever is chosen; the smallest types are one.
+    smallest = {name: min(its, key=_smaller).type for name, its in open_to.items()}
+    plan = plan_of(replace(resolution, chosen=smallest))
+    return Choices(resolution=resolution, losses=losses, open_to=open_to, smallest=plan)
+
+
 def allocate(resolution: Resolution, losses: Losses) -> Plan:
     """The plan with a type for every tensor that the recipe leaves open, and what became of the budget.
 
     PlanError where the budget can't be kept, or leaves nothing to choose; it names the nearest that can.
     """
-    open_ones = resolution.open
-    found = each_decision(open_ones, lambda decision: candidates(decision, resolution, losses))
-    open_to = {it.tensor.name: its for it, its in zip(open_ones, found, strict=True)}
-    budget = _budget(resolution.recipe, open_ones)
-    # Any choice tells what the limits are about and what is used whatever is chosen; the smallest types are one.
-    plan = _plan(resolution, {name: min(its, key=_smaller) for name, its in open_to.items()})
+    budget = _budget(resolution.recipe, resolution.open)
+    return choose(choices(resolution, losses), budget)
+
+
+def choose(
+    open_: Choices,
+    budget: Budget,
+    *,
+    items: Sequence[Choosable] | None = None,
+    tell_gains: bool = True,
+) -> Plan:
+    """The plan that loses least within a budget, which has a limit. PlanError as `allocate`.
+
+    items:      what `Choices.items` says of this budget, where the caller has it already
+    tell_gains: also find out what a bit more of a limit would buy, which takes as long again; else gains are 0
+    """
+    plan, losses, open_to = open_.smallest, open_.losses, open_.open_to
     limits = meters(budget, plan.written)
-    items = make_items([it.tensor for it in open_ones], open_to, budget, limits, resolution.model.head)
+    items = open_.items(budget) if items is None else items
     fixed = [meter.whole(plan) - meter.used_by(plan, open_to.keys()) for meter in limits]
     refuse_degenerate(items, limits, fixed, budget)
     room = [meter.most - taken for meter, taken in zip(limits, fixed, strict=True)]
@@ -79,12 +152,14 @@ def allocate(resolution: Resolution, losses: Losses) -> Plan:
             for it, number in zip(items, solution.choices, strict=True)
             for name, member in it.members[number].items()
         }
-        plan = _plan(resolution, chosen)
+        plan = open_.plan(chosen)
         over = [max(0, meter.whole(plan) - meter.most) for meter in limits]
         if not any(over):
+            gains = [0.0] * len(limits)
+            if tell_gains and budget.kld is None:
+                gains = _gains(items, limits, room, solution)
             return replace(
-                plan,
-                spending=_spending(plan, chosen, items, limits, room, solution, losses.source, budget.kld),
+                plan, spending=_spending(plan, chosen, limits, gains, solution, losses.source, budget.kld)
             )
         room = [left - much for left, much in zip(room, over, strict=True)]
     raise budget_error(budget, "the budget is so tight that the file's header decides", "raise it by 1 KiB")
@@ -146,10 +221,6 @@ def _budget(recipe: Recipe, open_ones: Sequence[Decision]) -> Budget:
     )
 
 
-def _plan(resolution: Resolution, chosen: Mapping[str, Candidate]) -> Plan:
-    return plan_of(replace(resolution, chosen={name: it.type for name, it in chosen.items()}))
-
-
 def _smaller(candidate: Candidate) -> tuple[int, str]:
     return candidate.nbytes, candidate.type
 
@@ -158,38 +229,51 @@ def _limits(limits: Sequence[Meter], room: Sequence[int]) -> list[Limit]:
     return [Limit(name=meter.key, most=most) for meter, most in zip(limits, room, strict=True)]
 
 
+def _gains(
+    items: Sequence[Choosable], limits: Sequence[Meter], room: Sequence[int], solution: Solution
+) -> list[float]:
+    """How much less would be lost with `_more` of each limit."""
+    gains = []
+    for b, meter in enumerate(limits):
+        gain = solution.prices[b] * _more(meter)
+        if len(limits) == 1:  # it takes no time: say what it would really buy
+            richer = optimise([it.item for it in items], _limits(limits, [room[0] + _more(meter)]))
+            gain = solution.cost - richer.cost if richer is not None else 0.0
+        gains.append(gain)
+    return gains
+
+
+def _more(meter: Meter) -> int:
+    return min(_MORE, max(1, meter.most // _MORE_SHARE))
+
+
 def _spending(
     plan: Plan,
     chosen: Mapping[str, Candidate],
-    items: Sequence[Choosable],
     limits: Sequence[Meter],
-    room: Sequence[int],
+    gains: Sequence[float],
     solution: Solution,
     source: str,
     kld: float | None,
 ) -> Spending:
     losses = {name: candidate.loss for name, candidate in chosen.items()}
     loss = fsum(losses.values())
-    if kld is not None:  # what more bytes would buy isn't what was asked
-        found = tuple(
-            Spent(key=meter.key, most=meter.most, used=meter.whole(plan), more=0, gain=0.0)
-            for meter in limits
+    spent = tuple(
+        # What more bytes would buy isn't what was asked where the loss is the limit.
+        Spent(
+            key=meter.key,
+            most=meter.most,
+            used=meter.whole(plan),
+            more=0 if kld is not None else _more(meter),
+            gain=gain,
         )
-        return Spending(
-            limits=found, loss=loss, bound=loss, source=source, losses=MappingProxyType(losses), kld=kld
-        )
-    spent = []
-    for b, meter in enumerate(limits):
-        more = min(_MORE, max(1, meter.most // _MORE_SHARE))
-        gain = solution.prices[b] * more
-        if len(limits) == 1:  # it takes no time: say what it would really buy
-            richer = optimise([it.item for it in items], _limits(limits, [room[0] + more]))
-            gain = solution.cost - richer.cost if richer is not None else 0.0
-        spent.append(Spent(key=meter.key, most=meter.most, used=meter.whole(plan), more=more, gain=gain))
+        for meter, gain in zip(limits, gains, strict=True)
+    )
     return Spending(
-        limits=tuple(spent),
+        limits=spent,
         loss=loss,
-        bound=loss - (solution.cost - solution.bound),
+        bound=loss if kld is not None else loss - (solution.cost - solution.bound),
         source=source,
         losses=MappingProxyType(losses),
+        kld=kld,
     )

@@ -73,8 +73,9 @@ def meters(budget: Budget, model: Model) -> list[Meter]:
         weights = sum(tensor.size for tensor in model.tensors)
         most = floor(budget.bpw * weights / 8)
         found.append(_summed("bpw", most, lambda tensor, nbytes: nbytes, weights=weights))
-    # Without a GPU's budget the model is divided as llama.cpp does by default: all layers on the GPU.
-    division = Division(model, Settings() if budget.vram is None else settings_of(budget.vram))
+    if budget.vram is not None or budget.ram is not None:  # it takes milliseconds
+        # Without a GPU's budget the model is divided as llama.cpp does by default: all layers on the GPU.
+        division = Division(model, Settings() if budget.vram is None else settings_of(budget.vram))
     if budget.vram is not None:
         kept_free = reserved(budget.vram.total)
         found.append(

@@ -43,6 +43,7 @@ SECTIONS = {
     "Find the best mix": {
         "advise": "Show which mixes run on this machine, and what each costs.",
         "fit": "Find the mix that loses least within a budget.",
+        "studio": "Open a page on which one slides a size and sees the mix.",
         "damping": "Find how much to damp the statistics of error feedback.",
         "sensitivity": "Measure what each type costs each tensor of a model.",
         "eval": "Show how far files are from the unquantized model.",

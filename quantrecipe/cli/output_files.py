@@ -12,14 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from quantrecipe.errors import OutputError
+from quantrecipe.model.stem import model_stem
 
 __all__ = ["check_folder", "check_output", "default_name", "model_stem", "write_file", "write_text"]
 
-# The type in a model's name: the output has another.
-_SOURCE_TYPE = re.compile(r"[-_.](bf16|f16|fp16|f32|fp32)$", re.IGNORECASE)
-_MODEL_FILE = re.compile(r"\.(gguf|safetensors|safetensors\.index\.json|json)$")
-# What llama.cpp and Hugging Face write at the end of a shard's name.
-_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 # What recipes may be called, and file names had better not.
 _UNUSUAL = re.compile(r"[^\w.+-]+")
 
@@ -81,26 +77,3 @@ def default_name(model: Path, recipe: str, *, part: str = "model") -> str:
     """
     begin = "" if part == "model" else f"{part}-"
     return f"{begin}{model_stem(model)}-{_UNUSUAL.sub('-', recipe.rsplit('/', 1)[-1])}.gguf"
-
-
-def model_stem(model: Path) -> str:
-    """What files about a model are called after: "tiny-code" for its folder, and for the weights in it.
-
-    Links aren't followed: in Hugging Face's cache they lead to files that are named after their hashes.
-    """
-    path = Path(os.path.abspath(model))  # noqa: PTH100  # resolve() follows links
-    if path.is_dir():
-        stem = _folder_name(path)
-    elif path.name.startswith("model") and ".safetensors" in path.name:  # the folder's name says more
-        stem = _folder_name(path.parent)
-    else:
-        stem = _SHARD.sub("", _MODEL_FILE.sub("", path.name))
-    return _SOURCE_TYPE.sub("", stem) or "model"
-
-
-def _folder_name(folder: Path) -> str:
-    """Its name; in Hugging Face's cache that of the model: models--ORG--NAME/snapshots/COMMIT."""
-    repository = folder.parent.parent.name
-    if folder.parent.name == "snapshots" and repository.startswith("models--"):
-        return repository.rsplit("--", 1)[-1]
-    return folder.name

@@ -17,7 +17,7 @@ itself has 0: so tensors exchange bits only where that is worth it beyond doubt.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.api import FormatSpec
@@ -27,7 +27,16 @@ from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Loss, Sensitivity, TensorSensitivity, frozen
 
-__all__ = ["SURE", "TYPES", "change_at_worst", "doubtful", "least_regret", "seen_from"]
+__all__ = [
+    "SURE",
+    "TYPES",
+    "Regrets",
+    "change_at_worst",
+    "cost_seen_from",
+    "doubtful",
+    "least_regret",
+    "seen_from",
+]
 
 SURE = 1.0
 """Standard deviations by which alphas may be wrong, all of them at once and each to the worse side.
@@ -53,25 +62,40 @@ def change_at_worst(plan: Plan, beside: Plan, losses: Losses) -> float:
 
 def least_regret(mixes: Sequence[Mix], losses: Losses) -> Mix | None:
     """The preset that may lose least beside each of the others; where nothing is in doubt, the one that loses least."""
-    specs, steps = [_specs(mix.plan) for mix in mixes], _Steps(losses)
-    regret = [max(_between(one, other, steps) for other in specs) for one in specs]
-    order = sorted(range(len(mixes)), key=lambda i: (regret[i], mixes[i].loss, mixes[i].nbytes))
-    return mixes[order[0]] if order else None
+    return Regrets(mixes, losses).least(mixes)
+
+
+class Regrets:
+    """What each of some presets may lose beside each other one: for several choices among them, compared once."""
+
+    def __init__(self, mixes: Sequence[Mix], losses: Losses) -> None:
+        specs, steps = {mix.name: _specs(mix.plan) for mix in mixes}, _Steps(losses)
+        self._between = {
+            (name, beside): _between(one, other, steps)
+            for name, one in specs.items()
+            for beside, other in specs.items()
+        }
+
+    def least(self, mixes: Sequence[Mix]) -> Mix | None:
+        """Of some of them, the one that may lose least beside each of the others; None of none."""
+
+        def regret(mix: Mix) -> float:
+            return max(self._between[mix.name, other.name] for other in mixes)
+
+        return min(mixes, key=lambda mix: (regret(mix), mix.loss, mix.nbytes), default=None)
 
 
 def seen_from(preset: Plan, losses: Losses, registry: Registry) -> Sensitivity:
     """What each type costs each tensor, if alphas are as wrong as they may be; the preset costs what is expected."""
     formats = [fmt for fmt in registry.formats.values() if fmt.spec.codec]
-    here, steps = _specs(preset), _Steps(losses)
+    cost = cost_seen_from(preset, losses)
     found = {}
     for tensor in preset.model.tensors:
         if len(tensor.shape) < 2:
             continue
-        own = here.get(tensor.name)
-        expected = 0.0 if own is None else losses.of(tensor.name, own)
         costs = {
             fmt.spec.name: Loss(
-                error=max(0.0, expected + steps(tensor.name, fmt.spec, own)),
+                error=cost(tensor.name, fmt.spec),
                 standard_error=0.0,
                 nbytes=fmt.spec.tensor_bytes(tensor.shape),
             )
@@ -82,6 +106,17 @@ def seen_from(preset: Plan, losses: Losses, registry: Registry) -> Sensitivity:
             name=tensor.name, digest="", weights=tensor.size, losses=costs, alpha=1.0
         )
     return Sensitivity(tensors=frozen(found))
+
+
+def cost_seen_from(preset: Plan, losses: Losses) -> Callable[[str, FormatSpec], float]:
+    """The same for one tensor, by its name, and one type."""
+    here, steps = _specs(preset), _Steps(losses)
+
+    def cost(name: str, spec: FormatSpec) -> float:
+        own = here.get(name)
+        return max(0.0, (0.0 if own is None else losses.of(name, own)) + steps(name, spec, own))
+
+    return cost
 
 
 def _specs(plan: Plan) -> Mapping[str, FormatSpec]:

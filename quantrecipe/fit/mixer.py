@@ -86,7 +86,7 @@ class Mixer:
         wanted = budget or self.request.budget
         allowed = wanted
         for _ in range(_ROUNDS):
-            chosen = self.plan(self._opened(allowed), sensitivity)
+            chosen = self.plan(self.opened(allowed), sensitivity)
             if chosen.spending is None:
                 tensors = chosen.model.tensors
                 what = (
@@ -94,8 +94,7 @@ class Mixer:
                     "quantize"
                 )
                 raise PlanError(what, "`quantrecipe inspect MODEL` lists them", file=chosen.model.path)
-            spending = self.expected(chosen, chosen.spending)
-            frozen = self._frozen(chosen, spending, wanted)
+            spending, frozen = self.frozen(chosen, chosen.spending, wanted)
             over = 0 if wanted.size is None else frozen.plan.nbytes - wanted.size
             if over <= 0:
                 return spending, frozen
@@ -106,7 +105,7 @@ class Mixer:
     def open_types(self) -> Mapping[str, tuple[Candidate, ...]]:
         """By the name of each tensor that is open, the types that it may have, the smallest first."""
         resolution = resolve(
-            self._opened(self.request.budget),
+            self.opened(self.request.budget),
             self.model,
             self.registry,
             self.importance,
@@ -134,11 +133,18 @@ class Mixer:
 
     def with_types(self, types: Mapping[str, str], like: Spending) -> Frozen:
         """The same as a recipe with few rules. like: the spending of another mix, for the same tensors."""
-        chosen = self.plan_of_types(types)
-        spending = self.expected(chosen, like)
-        return self._frozen(replace(chosen, spending=spending), spending, self.request.budget)
+        return self.frozen(self.plan_of_types(types), like, self.request.budget)[1]
 
-    def _opened(self, budget: Budget) -> Recipe:
+    def frozen(self, chosen: Plan, spending: Spending, budget: Budget) -> tuple[Spending, Frozen]:
+        """A plan as a recipe with few rules, and its spending in the losses that are expected.
+
+        spending: of the plan, by whatever its types were chosen; it names the tensors that were open
+        """
+        expected = self.expected(chosen, spending)
+        return expected, self._frozen(replace(chosen, spending=expected), expected, budget)
+
+    def opened(self, budget: Budget) -> Recipe:
+        """The recipe that leaves the choice among the request's types open, within a budget."""
         request = self.request
         recipe = opened_recipe(
             request.name,
@@ -193,13 +199,13 @@ class Mixer:
         told = [f"{meter.key} {meter.text(meter.most)}" for meter in meters(budget, plan.written)]
         limits = ", ".join(told + ([] if budget.kld is None else [f"kld {budget.kld:.4g}"]))
         said = [
-            f"Made by `quantrecipe fit` for {plan.model.path.name} ({plan.model.arch}). Limits: {limits}.",
+            f"Made by `{self.request.asked_in}` for {plan.model.path.name} ({plan.model.arch}). Limits: {limits}.",
             f"Expected loss {spending.loss:.3g}, mean KL divergence in nats; losses are from: {self.losses.source}.",
         ]
         if doubtful(self.losses, plan.model):
             said.append(
                 "How much tensors matter wasn't measured on this model, but taken as usual: no promise that this is "
-                "better than a preset. --text measures it."
+                "better than a preset. `quantrecipe fit --text` measures it."
             )
         if self.best is not None and budget.kld is not None:
             name, loss = self.best.name, self.best.loss

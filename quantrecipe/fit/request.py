@@ -26,6 +26,7 @@ class Request:
     floors:  what gets nothing smaller
     ties:    patterns of tensors that get one type in each layer
     encoder: what makes the bytes, of the mix and of the presets beside it; None for each format by itself
+    asked_in: the command that its recipes say they are made by
     """
 
     name: str
@@ -36,6 +37,7 @@ class Request:
     target: Target | None = None
     encoder: EncoderChoice | None = None
     allow_requantize: bool = False
+    asked_in: str = "quantrecipe fit"
 
 
 def like_budget(plan: Plan, budget: Budget, *, of: LikeBytes = "tensors") -> Budget:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from quantrecipe.errors import QuantrecipeError
 from quantrecipe.lint.comments import apply_allowances, cut_texts, reasons
@@ -14,13 +15,13 @@ from quantrecipe.lint.outcomes import labels, misfits, reached
 from quantrecipe.lint.quality import floors, importance, yardsticks
 from quantrecipe.lint.subject import GivenModel, Subject, look
 from quantrecipe.lint.target import where_it_runs
-from quantrecipe.recipe.load import load_recipe, recipe_place
+from quantrecipe.recipe.load import load_recipe, load_recipe_text, recipe_place
 from quantrecipe.recipe.reading.yaml_document import MAX_BYTES
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.targets import Targets
 
-__all__ = ["Report", "lint"]
+__all__ = ["Report", "lint", "lint_text"]
 
 _MOST_QUESTIONS = 4_000_000
 """Whether a rule is about a tensor; a million take about a second. Rules are hundreds only where they were imported."""
@@ -64,8 +65,42 @@ def lint(
     try:
         recipe = load_recipe(ref, registry=registry, settings=settings)
     except QuantrecipeError as error:
-        refused = (Finding.of(problem.code or GENERAL, problem) for problem in error.problems)
-        return Report(ref=ref, recipe=None, findings=tuple(_sorted(refused)))
+        return _refused(ref, error)
+    return _judged(ref, recipe, text, registry, targets, models, strict=strict)
+
+
+def lint_text(
+    text: str,
+    *,
+    file: str,
+    folder: Path,
+    registry: Registry,
+    targets: Targets,
+    models: Sequence[GivenModel] = (),
+) -> Report:
+    """The same of a recipe that is no file yet. file: what it is called; folder: from where it names other files"""
+    try:
+        recipe = load_recipe_text(text, file=file, folder=folder, registry=registry)
+    except QuantrecipeError as error:
+        return _refused(file, error)
+    return _judged(file, recipe, text, registry, targets, models, strict=False)
+
+
+def _refused(ref: str, error: QuantrecipeError) -> Report:
+    refused = (Finding.of(problem.code or GENERAL, problem) for problem in error.problems)
+    return Report(ref=ref, recipe=None, findings=tuple(_sorted(refused)))
+
+
+def _judged(
+    ref: str,
+    recipe: Recipe,
+    text: str | None,
+    registry: Registry,
+    targets: Targets,
+    models: Sequence[GivenModel],
+    *,
+    strict: bool,
+) -> Report:
     models = _affordable(models, recipe)
     subject = look(recipe, models, registry, targets, strict=strict)
     findings = [*subject.failed, *_all(subject, models)]

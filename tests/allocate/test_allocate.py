@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support.models import llama_metadata, llama_tensors, write_gguf
 
+from quantrecipe.allocate.allocate import Choices, choices, choose
+from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import PlanError, SensitivityError
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.model import Model
@@ -17,6 +19,7 @@ from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.resolution import resolve
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
@@ -434,3 +437,42 @@ class TestErrors:
         assert planned(whole).nbytes == whole
         with pytest.raises(PlanError, match="the recipe takes more than the budget allows"):
             planned(whole - 1)
+
+
+class TestChoices:
+    """What is open, apart from the budget: several budgets of one recipe cost less time."""
+
+    @pytest.fixture
+    def open_(self, tiny: Model, registry: Registry) -> Choices:
+        resolution = resolve(recipe("{bpw: 5}", registry), tiny, registry)
+        return choices(resolution, Losses(tiny, registry, None, {}))
+
+    @pytest.mark.parametrize("bits", [3.1, 4.7, 7.9])
+    def test_a_choice_is_the_plan_of_the_recipe(
+        self, bits: float, open_: Choices, tiny: Model, registry: Registry
+    ) -> None:
+        made = make_plan(recipe(f"{{bpw: {bits}}}", registry), tiny, registry=registry)
+        budget = replace(open_.resolution.recipe.budget, bpw=bits)
+        plan = choose(open_, budget, items=open_.items(budget), tell_gains=False)
+        assert types_of(plan) == types_of(made)
+        assert plan.spending is not None and made.spending is not None
+        assert plan.spending.losses == made.spending.losses
+        assert [it.gain for it in plan.spending.limits] == [0.0]
+        assert made.spending.limits[0].gain > 0
+
+    def test_items_are_the_same_whatever_a_limit_allows(self, open_: Choices) -> None:
+        budget = open_.resolution.recipe.budget
+        assert open_.items(budget) == open_.items(replace(budget, bpw=3.0))
+
+    def test_the_ends(self, open_: Choices) -> None:
+        for a in open_.smallest.assignments:
+            if its := open_.open_to.get(a.tensor.name):
+                assert a.nbytes == min(it.nbytes for it in its)
+        assert {a.type for a in open_.best().assignments if a.tensor.name in open_.open_to} == {"Q8_0"}
+
+    def test_other_losses(self, open_: Choices) -> None:
+        """The types that were dear are cheap, and the other way round: the smallest are chosen."""
+        seen = open_.seen_by(lambda name, spec: spec.bits_per_weight)
+        assert {it.loss for its in seen.open_to.values() for it in its} > {2.625, 8.5}
+        assert types_of(seen.best()) == types_of(open_.smallest)
+        assert open_.best().bits_per_weight > seen.best().bits_per_weight  # as they were

@@ -30,6 +30,7 @@ LINES = {
     "fit": "fit model.gguf --bpw 6 --prior",
     "sensitivity": "sensitivity model.gguf --types Q4_0 --sample 256 --threads 1 -o out.jsonl",
     "report": "report llama.cpp/Q4_K_M model.gguf -o report.html --force",
+    "studio": "studio model.gguf --no-browser",
     "advise": "advise model.gguf llama.cpp/Q4_K_M --no-gpu --ram 1GiB",
 }
 """A line for each command that takes a matrix for a model; verify holds it against what the file records instead, and
@@ -40,6 +41,7 @@ eval, refine and damping, which need an engine, have their own tests."""
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model in the current folder, its own matrix, one that states another, and one that states nothing."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("quantrecipe.studio.server.serve", lambda *asked: None)  # it would go on until Ctrl-C
     tensors = llama_tensors(layers=1)
     model = open_model(write_gguf(tmp_path / "model.gguf", tensors, llama_metadata(block_count=1)))
     silent = write_gguf_imatrix(

@@ -154,6 +154,7 @@ CASES: dict[str, list[str]] = {
     "fit": [
         f"fit '{EXAMPLE}' --prior --size 2MB -o fitted.yaml --force",
     ],
+    "studio": [],  # it goes on until Ctrl-C; its own tests read what it says
     "report": [],  # it writes a page, and says where; its own tests read that
     "sensitivity": ["sensitivity model.gguf --types Q8_0,Q4_0 --sample 1 -o measured.jsonl"],
     "eval": [

@@ -10,7 +10,7 @@ import pytest
 
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.fit import Fitted, Request, fit
-from quantrecipe.fit.doubt import TYPES, change_at_worst, doubtful, least_regret, seen_from
+from quantrecipe.fit.doubt import TYPES, Regrets, change_at_worst, doubtful, least_regret, seen_from
 from quantrecipe.fit.request import like_budget
 from quantrecipe.fit.stock import estimated_loss, mix_of, quantized, recipe_like, stock_plan
 from quantrecipe.model.model import Model
@@ -148,3 +148,13 @@ def test_the_head_is_less_sure_beside_the_layers_than_by_itself(tiny: Model) -> 
     prior = prior_alphas(tiny.tensors, tiny.n_layers)
     assert prior["token_embd.weight"].beside > 1.2 > prior["token_embd.weight"].doubt
     assert prior["blk.0.attn_q.weight"].beside == prior["blk.0.attn_q.weight"].doubt
+
+
+def test_regrets_of_some_mixes(plans: dict[str, Plan], tiny: Model, registry: Registry) -> None:
+    """Compared once, for any choice among them."""
+    losses = Losses(tiny, registry, None, {})
+    mixes = [mix_of(name, plan, losses) for name, plan in plans.items()]
+    regrets = Regrets(mixes, losses)
+    for some in (mixes, mixes[:1], mixes[1:], mixes[::2]):
+        assert regrets.least(some) == least_regret(some, losses)
+    assert regrets.least([]) is None

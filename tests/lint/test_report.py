@@ -7,6 +7,7 @@ import pytest
 from support.linting import REFERENCE, REGISTRY, TARGETS, found, reference, report
 
 from quantrecipe.lint import CODES, lint, worst
+from quantrecipe.lint.report import lint_text
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,28 @@ def test_many_rules_are_checked_on_fewer_reference_models(
     assert checked == ("shapes/qwen3-0.6b", "shapes/meta-llama-3.1-8b-instruct")  # 311 and 291 tensors
     given = replace(reference("shapes/qwen3.6-27b")[0], reference=False)
     assert report(tmp_path, text, [given]).checked == ("shapes/qwen3.6-27b",)
+
+
+class TestText:
+    """A recipe that is no file yet."""
+
+    def test_the_same_findings_as_of_a_file(self, tmp_path: Path) -> None:
+        text = "quantrecipe: 1\nname: x\ndefault: IQ2_XXS\nrules:\n  - {tensors: ffn_dwon, type: Q4_K}\n"
+        (tmp_path / "x.yaml").write_text(text)
+        of_file = lint(str(tmp_path / "x.yaml"), registry=REGISTRY, targets=TARGETS)
+        of_text = lint_text(text, file="x.yaml", folder=tmp_path, registry=REGISTRY, targets=TARGETS)
+        assert of_file.findings
+        assert [(it.code, it.problem.line, it.problem.what) for it in of_text.findings] == [
+            (it.code, it.problem.line, it.problem.what) for it in of_file.findings
+        ]
+        assert {str(it.problem.file) for it in of_text.findings} == {"x.yaml"}
+
+    def test_what_can_t_be_loaded(self, tmp_path: Path) -> None:
+        found = lint_text("defautl: 1\n", file="x.yaml", folder=tmp_path, registry=REGISTRY, targets=TARGETS)
+        assert (found.recipe, found.ok) == (None, False)
+
+    def test_files_beside_it(self, tmp_path: Path) -> None:
+        (tmp_path / "parent.yaml").write_text("quantrecipe: 1\ndefault: Q4_K\n")
+        text = "quantrecipe: 1\nextends: parent.yaml\n"
+        found = lint_text(text, file="x.yaml", folder=tmp_path, registry=REGISTRY, targets=TARGETS)
+        assert found.recipe is not None and found.recipe.default == "Q4_K"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +22,13 @@ from quantrecipe.allocate.knapsack.option_table import Table, make_table
 from quantrecipe.allocate.knapsack.problem import Item, Limit, Solution
 from quantrecipe.allocate.knapsack.search import Found, search
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 __all__ = ["optimise"]
 
 _NEAREST = 300  # options that the narrow search looks at
+_MANY = 1_200  # options that may still be better: with more, the narrow search looks at so many once more
 _NARROW = 1_000  # states that it follows at a time
 _WIDE = 200_000  # with one limit; with more, few states use the same, and HiGHS is soon better
 _WIDE_OF_SEVERAL = 5_000
@@ -65,9 +70,16 @@ def _best(table: Table, bound: Bound) -> Found:
         known = solve(table, bound, np.arange(len(table.cost)))
         if known.choice is None:
             return known
-    # What Σ r may come to, and what rounding may have added to it.
-    worth = known.cost - bound.value + 2.0**-46 * (abs(bound.value) + known.cost + 1.0)
-    left = np.flatnonzero(bound.reduced <= worth)
+    left = _worth_looking(bound, known)
+    if (
+        len(left) > table.items + _MANY
+    ):  # what is known is far from the best: to look further saves a long search
+        further = np.argsort(bound.reduced, kind="stable")[: table.items + _MANY]
+        known = min(
+            known, search(table, bound, further, worth=math.inf, room=_NARROW), key=lambda it: it.cost
+        )
+        left = _worth_looking(bound, known)
+    worth = _worth(bound, known)
     by_promise = left[np.argsort(bound.reduced[left], kind="stable")]
     several = len(table.most) > 1
     some, rest = np.split(by_promise, [table.items + _MOST_OF_SEVERAL if several else len(left)])
@@ -78,6 +90,16 @@ def _best(table: Table, bound: Bound) -> Found:
         return found
     solved = solve(table, bound, some)
     return _better(known, found, replace(solved, bound=min(solved.bound, without)))
+
+
+def _worth(bound: Bound, known: Found) -> float:
+    """What Σ r may come to in a choice that is no worse than a known one, and what rounding may have added to it."""
+    return known.cost - bound.value + 2.0**-46 * (abs(bound.value) + known.cost + 1.0)
+
+
+def _worth_looking(bound: Bound, known: Found) -> NDArray[np.int64]:
+    """The options that may stand in a choice that is no worse."""
+    return np.flatnonzero(bound.reduced <= _worth(bound, known))
 
 
 def _better(*found: Found) -> Found:

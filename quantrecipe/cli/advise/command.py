@@ -14,10 +14,10 @@ from quantrecipe.cli.options.paths import file_option
 from quantrecipe.cli.options.shared import another_model_option, arch_option, json_option
 from quantrecipe.cli.options.target import target_option
 from quantrecipe.cli.planned.inputs import importance_in, sensitivity_in
-from quantrecipe.cli.planned.speeds import speeds_here
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import ModelError, RecipeError
 from quantrecipe.remote_files import is_elsewhere
+from quantrecipe.speed.here import speeds_here
 
 if TYPE_CHECKING:
     from quantrecipe.fit.advise import Room, Where

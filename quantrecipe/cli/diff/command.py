@@ -155,7 +155,7 @@ def _pace(side: Side, model: Model | None) -> Pace | None:
     """How fast a side is on this machine, where the model and its types were measured."""
     if model is None:
         return None
-    from quantrecipe.cli.planned.speeds import pace_here, speeds_here
+    from quantrecipe.speed.here import pace_here, speeds_here
 
     written = replace(model, tensors=tuple(fate.tensor for fate in side.tensors.values()))
     mix = [(fate.tensor, fate.nbytes, fate.type) for fate in side.tensors.values()]

@@ -42,6 +42,7 @@ __all__ = [
 # Extras that users may want, and what they are for; the engine, which is one too, is a check of its own.
 _OPTIONAL = {
     "plots": "pictures: eval --plot, sensitivity --report, imatrix show --plot",
+    "studio": "a page on which one slides a size: studio",
     "parquet": "texts in Parquet files: --text data.parquet",
 }
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from quantrecipe.cli.pictures.figure import label
 from quantrecipe.cli.pictures.inline import THEME, themed_axes
-from quantrecipe.cli.pictures.shades import SCALES, ink, type_shade
+from quantrecipe.pictures.shades import SCALES, ink, type_shade
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

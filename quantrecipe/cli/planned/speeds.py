@@ -1,54 +1,27 @@
-"""How fast mixes are on this machine, for the commands that plan them: what `speed` measured here, if it did."""
+"""How fast mixes are on this machine, for the commands that plan them, as they print it; and as a budget's limit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from quantrecipe.speed.here import pace_here, speeds_here
+
 if TYPE_CHECKING:
     from quantrecipe.memory.device import Settings
     from quantrecipe.model.model import Model
     from quantrecipe.plan.plan import Plan
     from quantrecipe.recipe.budget import SpeedLimit
-    from quantrecipe.speed.clock import Mixed, Pace
+    from quantrecipe.speed.clock import Pace
     from quantrecipe.speed.profile import Place, Profile
     from quantrecipe.tensor import TensorInfo
 
-__all__ = ["pace_here", "speed_document", "speed_limit", "speed_text", "speeds_here"]
+__all__ = ["speed_document", "speed_limit", "speed_text"]
 
 _FLOATS = ("F32", "F16", "BF16")
 _BASE = "Q8_0"  # is always measured
 _NEVER = 10**12
 """Nanoseconds of a matrix in a type that wasn't measured: more than any limit allows."""
-
-
-def speeds_here(model: Model, *, other_gpu: bool = False) -> Mapping[Place, Profile]:
-    """What was measured on this machine that is nearest to a model. other_gpu: the GPU isn't this machine's"""
-    from quantrecipe.speed.folder import measured_anything
-
-    if not measured_anything():
-        return {}
-    from quantrecipe.memory.machine import processor_name
-    from quantrecipe.speed.kept import find_profiles
-
-    found = find_profiles(model, processor_name())
-    return {place: profile for place, profile in found.items() if place == "cpu" or not other_gpu}
-
-
-def pace_here(
-    model: Model, mix: Mixed, speeds: Mapping[Place, Profile], settings: Settings | None = None
-) -> Pace | None:
-    """How fast a mix is here; None where nothing was measured.
-
-    settings: how it is run; None for all layers on the GPU where that was measured, else on the processor
-    """
-    if not speeds:
-        return None
-    from quantrecipe.memory.device import Division, Settings
-    from quantrecipe.speed.clock import Clock
-
-    division = Division(model, settings or Settings(layers=None if "gpu" in speeds else 0))
-    return Clock(model, speeds).pace(mix, lambda tensor: "cpu" if division.place(tensor) == "cpu" else "gpu")
 
 
 def speed_text(plan: Plan, settings: Settings | None) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from quantrecipe.cli.planned.speeds import pace_here, speeds_here
 from quantrecipe.cli.release.job import Item, Job, Measured
 from quantrecipe.errors import QuantrecipeError
 from quantrecipe.fit.advise import Room, lay_out
@@ -17,6 +16,7 @@ from quantrecipe.fit.picks import Option, picks_for_uses
 from quantrecipe.memory.device import Settings, reserved
 from quantrecipe.memory.footprint import Runs, Way
 from quantrecipe.speed.clock import Pace
+from quantrecipe.speed.here import pace_here, speeds_here
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Memory", "Take", "Uses", "uses_of"]

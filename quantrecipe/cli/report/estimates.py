@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from quantrecipe.allocate.front import Point, front
 from quantrecipe.allocate.losses import Losses
-from quantrecipe.cli.pictures.layer_map import folded_role
 from quantrecipe.cli.planned.inputs import PlanInputs
 from quantrecipe.errors import QuantrecipeError
+from quantrecipe.pictures.layer_map import folded_role
 from quantrecipe.plan.assign import FLOATS, is_original
 from quantrecipe.plan.review.sides import Fate, Side, side_of_plan
 from quantrecipe.recipe.load import load_recipe

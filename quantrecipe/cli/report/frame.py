@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.pictures.shades import shade_rules
+from quantrecipe.pictures.shades import shade_rules
 
 __all__ = ["Section", "facts_html", "figure_html", "folded", "page_html", "paragraphs", "text"]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from quantrecipe.cli.pictures.layer_map import Field, LayerMap, Shown, layer_map, map_html
-from quantrecipe.cli.pictures.shades import SCALES, change_shade, loss_shade, shade_class, type_shade
+from quantrecipe.cli.pictures.map_table import Shown, map_html
 from quantrecipe.cli.report.frame import Section, text
 from quantrecipe.cli.tables import Kind, Table, numbers
 from quantrecipe.cli.tables.markup import html_of
 from quantrecipe.cli.units import bytes_text, count_text, loss_text, shape_text
+from quantrecipe.pictures.layer_map import Field, LayerMap, layer_map
+from quantrecipe.pictures.shades import SCALES, change_shade, loss_shade, shade_class, type_shade
 from quantrecipe.plan.review.sides import Fate, Side
 
 __all__ = [

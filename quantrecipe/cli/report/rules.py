@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from quantrecipe.cli.pictures.layer_map import folded_role
 from quantrecipe.cli.report.frame import Section, folded, text
 from quantrecipe.cli.report.subject import Subject
 from quantrecipe.cli.tables import Kind, Table, numbers
 from quantrecipe.cli.tables.markup import html_of
 from quantrecipe.cli.units import bytes_text, counted
 from quantrecipe.layer_ranges import layer_ranges
+from quantrecipe.pictures.layer_map import folded_role
 from quantrecipe.plan.review.sides import Fate
 from quantrecipe.recipe.recipe import Rule
 from quantrecipe.recipe.writing.flatten import written_patterns

@@ -10,7 +10,6 @@ from quantrecipe.allocate.front import Point
 from quantrecipe.cli.diff.comparison import Comparison, headline, metadata_table
 from quantrecipe.cli.diff.terminal import changes_table, totals_table
 from quantrecipe.cli.pictures.inline import inline_svg
-from quantrecipe.cli.pictures.layer_map import folded_role
 from quantrecipe.cli.pictures.treemap import Part, draw_treemap
 from quantrecipe.cli.planned.coverage_table import render_coverage
 from quantrecipe.cli.report.estimates import Estimate, Mix
@@ -22,6 +21,7 @@ from quantrecipe.cli.tables import Kind, Table, numbers
 from quantrecipe.cli.tables.markup import html_of
 from quantrecipe.cli.units import bytes_text, count_text, loss_text
 from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.pictures.layer_map import folded_role
 from quantrecipe.plan.metadata import DATA_HASHES, ENCODERS, OURS, RECIPE
 from quantrecipe.plan.review.diff import PlanDiff
 from quantrecipe.plan.review.sides import Fate, Side

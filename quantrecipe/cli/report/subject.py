@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from quantrecipe.cli.pictures.layer_map import folded_role
 from quantrecipe.errors import QuantrecipeError
+from quantrecipe.pictures.layer_map import folded_role
 from quantrecipe.plan.review.recorded import AS_WRITTEN, recorded_recipe, why_unknown
 from quantrecipe.plan.review.sides import Side, side_of_model, side_of_plan
 from quantrecipe.recipe.load import load_recipe_text

@@ -17,7 +17,7 @@ from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.remote_files import file_size
 from quantrecipe.tensor import TensorInfo, head_name, is_table
 
-__all__ = ["Fate", "Side", "side_of_model", "side_of_plan"]
+__all__ = ["Fate", "Side", "fates_of", "side_of_model", "side_of_plan"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,12 +101,17 @@ def side_of_plan(label: str, plan: Plan, recipe: Recipe) -> Side:
     """What a recipe makes of a model."""
     return Side(
         label=label,
-        tensors={a.tensor.name: _fate(a) for a in plan.assignments},
+        tensors=fates_of(plan),
         nbytes=plan.nbytes,
         metadata=plan.metadata,
         recipe=recipe,
         warnings=plan.warnings,
     )
+
+
+def fates_of(plan: Plan) -> dict[str, Fate]:
+    """What a plan makes of each tensor, by its name."""
+    return {a.tensor.name: _fate(a) for a in plan.assignments}
 
 
 def side_of_model(label: str, model: Model) -> Side:

@@ -264,3 +264,12 @@ def test_costs_must_be_numbers() -> None:
     item = Item(name="a", options=(Option(name="x", cost=math.nan, uses=(1,)),))
     with pytest.raises(ValueError, match="finite"):
         optimise([item], [Limit(name="size", most=1)])
+
+
+@settings(max_examples=50, deadline=None)
+@given(problems())
+def test_a_second_narrow_search_changes_no_answer(problem: tuple[list[Item], list[Limit]]) -> None:
+    """It is for problems with thousands of options; here it looks further at every one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_MANY", 0)
+        check(optimise(*problem), *problem)

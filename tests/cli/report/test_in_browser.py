@@ -5,14 +5,13 @@ It needs the extra `browser` and a Chromium: Debian's, or what $QUANTRECIPE_CHRO
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.chromium import launched, violations
 
 from quantrecipe.cli import main
 
@@ -28,15 +27,9 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser, which all tests here share."""
-    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    path = os.environ.get("QUANTRECIPE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("there is no Chromium here")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    """All tests here share it."""
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module", params=PAGES)
@@ -51,14 +44,12 @@ def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
     chromium: Any, address: str, width: int, scheme: str
 ) -> None:
-    axe = pytest.importorskip("axe_core_python.sync_playwright", reason="pip install axe-core-python").Axe()
     size = {"width": width, "height": 900}
     # axe is a script, which the page's own policy forbids.
     context = chromium.new_context(viewport=size, color_scheme=scheme, bypass_csp=True)
     page = context.new_page()
     page.goto(address)
-    found = axe.run(page)["violations"]
-    assert [(it["impact"], it["id"], it["nodes"][0]["html"]) for it in found] == []
+    assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
 

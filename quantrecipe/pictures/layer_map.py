@@ -5,23 +5,20 @@ in them, such as those of experts that are tensors of their own, are folded, and
 Vectors, and small matrices that stay floats everywhere, share one column: no recipe is about them. What is in no layer
 stands apart. Every tensor is in one field, so what fields say adds up to the model.
 
-The map is a value, and its HTML a table: that is what a screen reader reads, and what prints.
+The map is a value: `cli/pictures/map_table.py` makes a table of it, and the studio's page another one.
 """
 
 from __future__ import annotations
 
-import html
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from quantrecipe.cli.errors import printable
-from quantrecipe.cli.tables.markup import breakable
 from quantrecipe.plan.assign import FLOATS
 from quantrecipe.plan.review.sides import Fate
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["REST", "Field", "LayerMap", "Shown", "Stack", "folded_role", "layer_map", "map_html"]
+__all__ = ["REST", "Field", "LayerMap", "Stack", "folded_role", "layer_map"]
 
 REST = "all else"
 """The column of vectors and of small matrices that stay floats."""
@@ -58,15 +55,6 @@ class LayerMap:
 
 Field = Sequence[str]
 """Names of the tensors of one field."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What a field shows: a text, the class of its colour, and what is to be read besides."""
-
-    text: str
-    shade: str = ""
-    more: str = ""
 
 
 def layer_map(fates: Iterable[Fate]) -> LayerMap:
@@ -135,29 +123,3 @@ def _stack(name: str, fields: Mapping[tuple[int, str], list[str]]) -> Stack:
         roles=tuple(roles),
         fields={key: tuple(names) for key, names in fields.items()},
     )
-
-
-def map_html(stack: Stack, show: Callable[[Field], Shown], *, caption: str, ident: str) -> str:
-    """A stack as a table that scrolls where it is wider than the page, and that the keyboard reaches.
-
-    show: what a field shows; caption and ident: text, and a name that nothing else on the page has
-    """
-    heads = "".join(f'<th scope="col">{breakable(role)}</th>' for role in stack.roles)
-    lines = [
-        f'<div class="scroll" role="region" aria-labelledby="{ident}" tabindex="0">'
-        f'<table class="map"><caption id="{ident}">{html.escape(caption)}</caption>',
-        f'<thead><tr><th scope="col">layer</th>{heads}</tr></thead><tbody>',
-    ]
-    for layer in stack.layers:
-        cells = "".join(_cell(stack.fields.get((layer, role)), show) for role in stack.roles)
-        lines.append(f'<tr><th scope="row">{layer}</th>{cells}</tr>')
-    return "\n".join([*lines, "</tbody></table></div>"])
-
-
-def _cell(field: Field | None, show: Callable[[Field], Shown]) -> str:
-    if not field:
-        return '<td class="none"></td>'
-    shown = show(field)
-    shade = f' class="{shown.shade}"' if shown.shade else ""
-    more = f' title="{html.escape(printable(shown.more))}"' if shown.more else ""
-    return f"<td{shade}{more}>{html.escape(printable(shown.text))}</td>"

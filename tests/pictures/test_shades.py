@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from quantrecipe.cli.pictures.shades import (
+from quantrecipe.pictures.shades import (
     SCALES,
     change_shade,
     contrast,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from quantrecipe.cli.output_files import model_stem
 from quantrecipe.cli.release.front_matter import origin_of
+from quantrecipe.cli.release.parts import Opening, has_tower
+from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Model
-from quantrecipe.registry import Registry
 from quantrecipe.release.release_file import parse_release
 
 __all__ = ["first_release"]
@@ -39,12 +42,23 @@ files:
 # Other texts, on which every file is compared with the unquantized model.
 # measure: {{texts: [code=held-out/code.txt, prose=held-out/prose.txt], chunks: 40}}
 
-# The hub takes files of up to 50 GB.
+{parts}# The hub takes files of up to 50 GB.
 split: 50GB
 """
 
+_MMPROJ = """\
+# The projector, through which the model sees or hears. `mmproj: none` leaves it out.
+mmproj: llama.cpp/F16
 
-def first_release(model: Model, registry: Registry) -> str:
+"""
+_MTP = """\
+# The draft head alone, for a run that loads it as a draft model; the files above have the head, too.
+# mtp: llama.cpp/Q8_0
+
+"""
+
+
+def first_release(model: Model, opening: Opening) -> str:
     """The text; it can be used as it is."""
     name = "".join(
         char if char.isascii() and (char.isalnum() or char in "-_.+") else "-"
@@ -52,16 +66,32 @@ def first_release(model: Model, registry: Registry) -> str:
     )
     name = name.strip("-._+") or "model"
     empty = parse_release(
-        "release: 1\nfiles: [Q8_0]\n", file="release.yaml", folder=model.path, registry=registry
+        "release: 1\nfiles: [Q8_0]\n", file="release.yaml", folder=model.path, registry=opening.registry
     )
     repo, _ = origin_of(empty, model)
     license_ = model.metadata.get("general.license")
     said = None if license_ is None else license_.decode()
     return _TEXT.format(
         name=_as_text(name),
+        parts=_parts(model, opening),
         base_model=f"base_model: {repo}" if repo else "# base_model: owner/name    # the model on the hub",
         license=f"# license: {said}    # as the model says" if said else "# license: apache-2.0",
     )
+
+
+def _parts(model: Model, opening: Opening) -> str:
+    """What to write of the other parts of a Hugging Face folder that can be made of it."""
+    known = {
+        "mmproj": (has_tower(model), _MMPROJ),
+        "mtp": (f"{model.arch}.nextn_predict_layers" in model.metadata, _MTP),
+    }
+    text = ""
+    for part, (there, its) in known.items():
+        if there:
+            with suppress(ModelError):
+                opening.open(part)
+                text += its
+    return text
 
 
 def _as_text(name: str) -> str:

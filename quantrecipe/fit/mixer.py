@@ -199,7 +199,7 @@ class Mixer:
         if doubtful(self.losses, plan.model):
             said.append(
                 "How much tensors matter wasn't measured on this model, but taken as usual: no promise that this is "
-                "better than a preset. --text measures it."
+                "better than a preset. `quantrecipe fit --text` measures it."
             )
         if self.best is not None and budget.kld is not None:
             name, loss = self.best.name, self.best.loss

@@ -212,6 +212,8 @@ class _Reading:
         like = self.read.text(keys.get("like"), "like", line=True) or ""
         if not like and not limits.keys() - {"ties"}:
             self.read.add(node, "fit has no limit", "say how large: {size: 5GB}, {bpw: 4.5}, {like: Q4_K_M}")
+        if like and "bpw" in limits:
+            self.read.add(keys["like"], "`like` and `bpw` both say how large the file is", "leave one out")
         budget = read_budget(Node("mapping", limits, node.line, node.column), self._slots) if limits else None
         prior = bool(self.read.yes_no(keys.get("prior"), "prior"))
         texts = self._texts(keys.get("texts"), "texts")

@@ -23,7 +23,7 @@ __all__ = ["at_line", "in_file_words", "speaking_of_the_file"]
 _WORDS = (
     # Sentences of which something is meant for the command line alone.
     (r", or insist with --imatrix-of-another-model \([^)]*\)", ""),
-    (r",? or say --raw, if [\w ]+$", ""),
+    (r"(^|, |; |\s)or say --raw, if [\w ]+$", ""),
     (r",? or say --raw to [\w ]+$", ""),
     (r"--raw reads the file as one plain text", "or make it a plain text, without .jsonl at its end"),
     (r"; --nan allow [^;]*$", ""),
@@ -36,18 +36,20 @@ _WORDS = (
         "give a text: `texts: calibration.txt`",
     ),
     (r", or --all-experts", ""),
+    (r", or as --model\b", ""),
+    (r"give it as --locked, or to\b", "give it to"),
     (r"to keep it, stop now, and name another file with -o", "to keep it, stop now, and copy it elsewhere"),
     # Options, and the keys that stand for them.
     (r"with --imatrix FILE", "with `imatrix:`"),
     (r"--text CALIBRATION", "`texts` of the entry"),
-    (r"--text (\w[^\s;]*)", r"`texts: [\1]`"),
+    (r"--text ([\w.+-]*(?:=|\.txt)[^\s;]*)", r"`texts: [\1]`"),
     (r"--text\b", "`texts`"),
     (r"--context ([\d,]+)", lambda it: f"`context: [{it[1].replace(',', ', ')}]`"),
     (r"--statistics FOLDER", "`statistics: FOLDER`"),
     (r"--kv (\w+)", r"`kv: \1`"),
     (r"--set (\S+?)(?=[:,;\s]|$)", r"`set: \1`"),
     (r"--split-max-size", "`split`"),
-    (r"--(context|imatrix|sensitivity|types|mmproj|mtp|statistics)\b", r"`\1`"),
+    (r"--(context|imatrix|sensitivity|types|mmproj|mtp|statistics)\b(?!-)", r"`\1`"),
 )
 _COMPILED = tuple(
     (re.compile(rf"(?<![\w`-])(?:{pattern})" if pattern.startswith("--") else pattern), words)

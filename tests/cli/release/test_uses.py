@@ -188,6 +188,7 @@ def test_speed_where_it_was_measured(model: Model, its: list[Item], monkeypatch:
         origin=("", ""),
         charts=[],
         modelfiles=[],
+        parts=[],
     )
     card = card_body(facts)
     rows = [line for line in card.splitlines() if line.startswith("| [m-")]

@@ -15,8 +15,10 @@ __all__ = ["first_release"]
 
 _TEXT = """\
 # yaml-language-server: $schema=release.schema.json
-# `quantrecipe schema --release -o release.schema.json` writes the schema, for completion in editors.
-# A release of {name}. `quantrecipe release MODEL release.yaml --to FOLDER` makes it;
+# `quantrecipe schema --release -o release.schema.json` writes the schema, by
+# which editors complete keys.
+# A release of {name}.
+# `quantrecipe release MODEL release.yaml --to FOLDER` makes it, and
 # `quantrecipe help release` explains every key. Paths are relative to this file.
 release: 1
 name: {name}
@@ -36,11 +38,12 @@ files:
   #   note: for code
   # - fit: {{size: 5GB}}              # the mix that loses least in so many bytes
 
-# Importance: texts like those that the model will work with. Or a file: `imatrix: my.imatrix.gguf`.
+# Importance: texts like those that the model will work with. Or a file:
+# `imatrix: my.imatrix.gguf`.
 # imatrix: {{texts: [code=calibration/code.txt, calibration/prose.txt]}}
 
 # Other texts, on which every file is compared with the unquantized model.
-# measure: {{texts: [code=held-out/code.txt, prose=held-out/prose.txt], chunks: 40}}
+# measure: {{texts: [code=other/code.txt, prose=other/prose.txt], chunks: 40}}
 
 {parts}# The hub takes files of up to 50 GB.
 split: 50GB
@@ -52,7 +55,8 @@ mmproj: llama.cpp/F16
 
 """
 _MTP = """\
-# The draft head alone, for a run that loads it as a draft model; the files above have the head, too.
+# The draft head alone, for a run that loads it as a draft model; the files
+# above have the head, too.
 # mtp: llama.cpp/Q8_0
 
 """

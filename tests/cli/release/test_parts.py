@@ -147,6 +147,7 @@ def test_a_first_release_has_what_the_model_has(tmp_path: Path, name: str, line:
     assert [it for it in result.stdout.splitlines() if it.lstrip("# ").startswith(("mmproj:", "mtp:"))] == [
         line
     ]
+    assert all(len(it) <= 80 for it in result.stdout.splitlines() if it.startswith("#"))
     assert run(folder, "--dry-run", release=result.stdout).exit_code == 0
 
 

@@ -19,7 +19,7 @@ _TEXT = """\
 # which editors complete keys.
 # A release of {name}.
 # `quantrecipe release MODEL release.yaml --to FOLDER` makes it, and
-# `quantrecipe help release` explains every key. Paths are relative to this file.
+# `quantrecipe help release` explains the keys. Paths are relative to this file.
 release: 1
 name: {name}
 {base_model}

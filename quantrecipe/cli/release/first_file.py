@@ -50,7 +50,7 @@ split: 50GB
 """
 
 _MMPROJ = """\
-# The projector, through which the model sees or hears. `mmproj: none` leaves it out.
+# The projector, through which the model sees or hears; `none` leaves it out.
 mmproj: llama.cpp/F16
 
 """

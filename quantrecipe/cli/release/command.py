@@ -102,6 +102,8 @@ def command(
     """
     from quantrecipe.cli.release.parts import Opening
 
+    if folder is None and not init:
+        raise click.UsageError("Say with --to in which folder the release is made.")
     registry = ctx.load_registry()
     opening = Opening(
         path=model,
@@ -112,13 +114,11 @@ def command(
         registry=registry,
     )
     opened = opening.open()
-    if init:
+    if init or folder is None:
         from quantrecipe.cli.release.first_file import first_release
 
         click.echo(first_release(opened, opening), nl=False)
         return
-    if folder is None:
-        raise click.UsageError("Say with --to in which folder the release is made.")
     from quantrecipe.cli.release.job import Job
     from quantrecipe.cli.release.prepare import make_folder, prepared, require_other_folder
     from quantrecipe.cli.release.wording import speaking_of_the_file

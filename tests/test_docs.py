@@ -51,6 +51,41 @@ def test_translations_have_the_commands_and_the_recipe_of_the_readme(language: s
     assert set(translated) <= set(original)
 
 
+_COMMAND = re.compile(r"(?<![\w./-])quantrecipe ((?:[^`|#;&>\n]|\\\n)+)")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+
+
+def unknown_in(page: str) -> list[str]:
+    """Commands on a page that aren't there, and options that a command hasn't."""
+    wrong = []
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    for match in _COMMAND.finditer(text):
+        words = match[1].split()
+        if not words or not re.fullmatch(r"[a-z][a-z-]*", words[0]):
+            continue
+        command: click.Command = app
+        before = text[: match.start()].rpartition("\n")[2]
+        typed = before.endswith("`") or (before.startswith("    ") and not before.strip())
+        while isinstance(command, click.Group) and words:
+            found = command.get_command(click.Context(command), words[0])
+            if found is None:
+                break
+            command, words = found, words[1:]
+        if command is app:
+            wrong += [match[0]] if typed else []
+            continue
+        known = {opt for it in [*command.params, *app.params] for opt in [*it.opts, *it.secondary_opts]}
+        known |= {"--help", "--version"}
+        wrong += [f"{match[0].strip()}: {it}" for it in _OPTION.findall(" ".join(words)) if it not in known]
+    return wrong
+
+
+@pytest.mark.parametrize("page", [it for it in PAGES if not it.startswith("docs/decisions/")])
+def test_commands_on_pages_can_be_typed(page: str) -> None:
+    """In every language: what a page tells people to type is there."""
+    assert unknown_in(page) == []
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_in_the_reference(name: str) -> None:
     reference = (ROOT / "docs/cli.md").read_text(encoding="utf-8")

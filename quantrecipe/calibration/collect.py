@@ -18,6 +18,7 @@ import numpy as np
 
 from quantrecipe.calibration.collector import Collector, GroupSums, Learned, NotFiniteError, Total, not_finite
 from quantrecipe.calibration.sums import DAMAGED, InputSums, SumsFile, write_sums
+from quantrecipe.engine.first_tokens import first_tokens
 from quantrecipe.engine.language_model import LanguageModel
 from quantrecipe.engine.session import Tell
 from quantrecipe.errors import EvaluationError
@@ -174,11 +175,20 @@ class Filling:
     least: int
 
 
-def tokenize(model: LanguageModel, documents: Sequence[Rendered], *, tell: Tell) -> list[Tokens]:
-    """The tokens of each document. tell: how many documents are done, now and then."""
-    found = []
+def tokenize(
+    model: LanguageModel, documents: Sequence[Rendered], most: int | None = None, *, tell: Tell
+) -> list[Tokens]:
+    """The tokens of each document, until there are `most` of them together.
+
+    tell: how many documents are done, now and then
+    """
+    found: list[Tokens] = []
+    left = most
     for number, document in enumerate(documents):
-        found.append(model.tokenize(document.data, special=document.special))
+        if left is not None and left <= 0:
+            break
+        found.append(first_tokens(model, document.data, left, special=document.special))
+        left = None if left is None else left - len(found[-1])
         if number % 256 == 255:
             tell(number + 1)
     return found

@@ -283,7 +283,10 @@ def prepare(
     settings: CalibrationSettings,
 ) -> tuple[Schedule, Prepared]:
     """The chunks of domains, in the order in which they run, and what they come to."""
-    cut = [_tokens(session, domain, documents) for domain, documents in domains]
+    most = None
+    if settings.chunks is not None:  # no more of a text is needed
+        most = (settings.skip + settings.chunks) * max(settings.contexts)
+    cut = [_tokens(session, domain, documents, most) for domain, documents in domains]
     side_by_side = session.call(_side_by_side, settings.contexts)
     plan = schedule(cut, settings.contexts, side_by_side, chunks=settings.chunks, skip=settings.skip)
     return plan, _prepared(session.facts, domains, plan)
@@ -406,8 +409,10 @@ def _few(tokens: NDArray[np.int64], least: int) -> dict[int, int]:
     return {int(expert): int(tokens[expert]) for expert in np.flatnonzero(tokens < least)}
 
 
-def _tokens(session: Session | Elsewhere, domain: Domain, documents: Sequence[Rendered]) -> DomainTokens:
-    parts = session.call(tokenize, list(documents))
+def _tokens(
+    session: Session | Elsewhere, domain: Domain, documents: Sequence[Rendered], most: int | None
+) -> DomainTokens:
+    parts = session.call(tokenize, list(documents), most)
     return DomainTokens(name=domain.name, weight=domain.weight, tokens=np.concatenate(parts))
 
 

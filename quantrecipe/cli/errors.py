@@ -7,6 +7,9 @@ Text from files is shown as text: nothing in a tensor's name or a recipe colours
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,29 @@ from quantrecipe.errors import Problem, QuantrecipeError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["print_error", "print_note", "print_problems", "print_renamed", "print_warning", "printable"]
+__all__ = [
+    "print_error",
+    "print_note",
+    "print_problems",
+    "print_renamed",
+    "print_warning",
+    "printable",
+    "worded",
+]
+
+_WORDS: ContextVar[Callable[[Problem], Problem] | None] = ContextVar("words", default=None)
+
+
+@contextmanager
+def worded(words: Callable[[Problem], Problem]) -> Iterator[None]:
+    """Within it, what `words` makes of a problem, a warning or a note is printed: for commands whose users know other
+    names for what messages speak of.
+    """
+    token = _WORDS.set(words)
+    try:
+        yield
+    finally:
+        _WORDS.reset(token)
 
 
 def printable(text: str) -> str:
@@ -62,6 +87,8 @@ def _print(console: Console, label: str, style: str, problem: Problem) -> None:
 
     from quantrecipe.cli.tables import Paragraph
 
+    if (words := _WORDS.get()) is not None:
+        problem = words(problem)
     where, what = _split(problem)
     text = Text.assemble((label, style), (printable(where), "bold"), printable(what))
     console.print(Paragraph(text, whole=printable(where).strip()))

@@ -21,7 +21,7 @@ from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.misplaced import is_gguf_inside, misplaced
-from quantrecipe.model.checkpoint import open_checkpoint
+from quantrecipe.model.checkpoint import Checkpoint, open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, read_gguf_shards, tensor_extent, type_name
 from quantrecipe.model.model import Model
 from quantrecipe.model.source.source import Extent
@@ -101,6 +101,7 @@ class Contents:
     files:     with their sizes
     converted: the tensors under the GGUF's names, with the stored ones beside them, where these differ
     names:     the GGUF's names of each stored tensor, where they differ; several of one that is taken apart
+    checkpoint: what was read of safetensors
     """
 
     path: Path
@@ -110,6 +111,7 @@ class Contents:
     files: Mapping[Path, int]
     converted: tuple[Line, ...] = ()
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    checkpoint: Checkpoint | None = field(default=None, repr=False, compare=False)
 
     @property
     def shown(self) -> tuple[Line, ...]:
@@ -243,6 +245,7 @@ def read_contents(path: Path, load_specs: Callable[[], Mapping[int, FormatSpec]]
         metadata={key: GGUFValue.of(ValueType.STRING, text) for key, text in checkpoint.metadata.items()},
         tensors=tensors,
         files={file: file_size(file) for file in checkpoint.files},
+        checkpoint=checkpoint,
     )
 
 
@@ -268,10 +271,11 @@ def contents_of_shapes(model: Model, specs: Mapping[int, FormatSpec]) -> Content
 
 def with_gguf_names(contents: Contents, model: Model) -> Contents:
     """The contents of a Hugging Face folder, with the names that its tensors have in a GGUF."""
-    stored = {(line.extent.path, line.extent.offset): line for line in contents.tensors if line.extent}
-    starts: dict[Path, list[int]] = {}
-    for path, offset in sorted(stored):
-        starts.setdefault(path, []).append(offset)
+    stored: dict[Path, dict[int, Line]] = {}
+    for line in contents.tensors:
+        if line.extent is not None:
+            stored.setdefault(line.extent.path, {})[line.extent.offset] = line
+    starts = {path: sorted(lines) for path, lines in stored.items()}
     names: dict[str, tuple[str, ...]] = {}
     converted = []
     for tensor in model.tensors:
@@ -279,9 +283,10 @@ def with_gguf_names(contents: Contents, model: Model) -> Contents:
         lines: dict[str, Line] = {}
         for extent in source.extents:  # of one that is taken apart, an extent begins inside
             offsets = starts[extent.path]
-            line = stored[extent.path, offsets[bisect_right(offsets, extent.offset) - 1]]
+            line = stored[extent.path][offsets[bisect_right(offsets, extent.offset) - 1]]
             lines[line.name] = line
-        names |= {name: (*names.get(name, ()), tensor.name) for name in lines}
+        for name in lines:
+            names[name] = (*names.get(name, ()), tensor.name)
         converted.append(
             Line(
                 name=tensor.name,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from quantrecipe.engine.first_tokens import first_tokens
 from quantrecipe.engine.language_model import LanguageModel, scored_positions
 from quantrecipe.engine.session import Tell
 from quantrecipe.errors import EvaluationError
@@ -198,9 +199,38 @@ class Cut:
 def cut(engine: LanguageModel, text: Text, n_ctx: int, most: int | None, *, spread: bool = False) -> Cut:
     """Cut a text into chunks, and leave out those in which nothing counts. EvaluationError where none is left.
 
-    most: the first so many chunks; with `spread` so many of all, at even distances
+    most: the first so many chunks, for which no more of the text becomes tokens than they need; with `spread` so many
+          of all, at even distances
     """
-    tokens = engine.tokenize(text.data, special=text.special)
+    asked = None if most is None or spread else most
+    while True:
+        wanted = None if asked is None else asked * n_ctx
+        tokens = first_tokens(engine, text.data, wanted, special=text.special)
+        found = _all_chunks(engine, text, tokens, n_ctx)
+        if (
+            asked is None
+            or most is None
+            or len(tokens) < asked * n_ctx
+            or found.counted.any(axis=1).sum() >= most
+        ):
+            break
+        asked *= 2  # some have no answer, so that more of the text is needed
+    kept = np.flatnonzero(found.counted.any(axis=1))
+    if spread and most is not None and most < len(kept):
+        kept = kept[np.arange(most) * len(kept) // most]
+    kept = kept[:most]
+    if not len(kept):
+        what = f"{text.name} has no answer in the second half of any of its {len(found.tokens):,} chunks"
+        raise EvaluationError(what, "use a longer text, or a smaller context")
+    return Cut(
+        tokens=found.tokens[kept],
+        blocks=np.unique(found.blocks[kept], return_inverse=True)[1].astype(np.int32),
+        counted=found.counted[kept],
+    )
+
+
+def _all_chunks(engine: LanguageModel, text: Text, tokens: NDArray[np.int32], n_ctx: int) -> Cut:
+    """The tokens of a text, or the first of them, in chunks; also those in which nothing counts."""
     count = len(tokens) // n_ctx
     if count < 1:
         raise EvaluationError(
@@ -216,18 +246,7 @@ def cut(engine: LanguageModel, text: Text, n_ctx: int, most: int | None, *, spre
             counted = _within(starts[:, n_ctx - scored :], text.answers)
         if len(text.documents) >= FEWEST_DOCUMENTS:  # fewer say nothing of how documents differ
             blocks = np.searchsorted(text.documents, starts[:, n_ctx - scored], side="right").astype(np.int32)
-    kept = np.flatnonzero(counted.any(axis=1))
-    if spread and most is not None and most < len(kept):
-        kept = kept[np.arange(most) * len(kept) // most]
-    kept = kept[:most]
-    if not len(kept):
-        what = f"{text.name} has no answer in the second half of any of its {count:,} chunks"
-        raise EvaluationError(what, "use a longer text, or a smaller context")
-    return Cut(
-        tokens=tokens[: count * n_ctx].reshape(count, n_ctx)[kept],
-        blocks=np.unique(blocks[kept], return_inverse=True)[1].astype(np.int32),
-        counted=counted[kept],
-    )
+    return Cut(tokens=tokens[: count * n_ctx].reshape(count, n_ctx), blocks=blocks, counted=counted)
 
 
 def token_starts(engine: LanguageModel, text: Text, tokens: NDArray[np.int32]) -> NDArray[np.int64]:

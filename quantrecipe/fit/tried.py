@@ -114,6 +114,6 @@ def search_text(found: Search) -> str:
         return f"{said}."
     apart = f"difference {found.change:+.2g} ± {found.error:.1g}"
     return (
-        f"{said}, the preset {found.preset} by {found.preset_kld:.4g} ({apart}). --verify judges it on a text that "
-        "nothing else saw."
+        f"{said}, the preset {found.preset} by {found.preset_kld:.4g} ({apart}). `quantrecipe fit --verify` judges "
+        "it on a text that nothing else saw."
     )

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from quantrecipe.model.safetensors import Checkpoint
     from quantrecipe.registry import Registry
 
-__all__ = ["located", "open_model"]
+__all__ = ["located", "model_of_checkpoint", "open_model"]
 
 _ARCH_KEY = "general.architecture"
 _KINDS = "a .gguf file, a .safetensors file, or a Hugging Face folder"
@@ -74,6 +74,12 @@ def open_model(
         what = f"is no Hugging Face folder, of which alone the part {part!r} can be made"
         raise ModelError(what, f"give the folder, or leave --{part} out", file=path)
     return model
+
+
+def model_of_checkpoint(path: Path, checkpoint: Checkpoint, registry: Registry) -> Model:
+    """The same where the headers of the safetensors are read already: those of a large model take a second."""
+    refuse_peft(path)
+    return _of_checkpoint(path, checkpoint, None, "model", None, registry)
 
 
 def _by_converter(folder: Path, checkout: Path, part: str, registry: Registry | None) -> Model:

@@ -7,14 +7,21 @@
 Large files are uploaded first, one by one. The hub keeps what it has got even before it is committed, and knows it by
 its hash: after a break only what is missing is sent. One commit then shows all files; nobody sees half a release.
 The token goes to the hub alone, whatever address it names for uploads.
+
+How the bytes travel is huggingface_hub's choice: with hf_xet, which it requires on most machines, in chunks, of which
+only those are sent that the hub doesn't have; else, or with HF_HUB_DISABLE_XET=1, file by file. A repository that isn't
+there has to be made before anything can be sent. So what can be refused is asked before: the card's front matter. If
+it breaks later, the repository is there and empty, which is told, and a second run goes on with it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -45,6 +52,9 @@ State = Literal["new", "changed", "there"]
 Visibility = Literal["public", "private"]
 
 _PATIENCE = 180  # seconds without a byte: a commit of many large files takes the hub a while
+_BAD_REQUEST = 400
+_STATUS = re.compile(r"\((\d{3}) ")
+"""The hub's answer in what hf_xet says: "HTTP status client error (403 Forbidden), …"."""
 _LARGE = 5 << 20
 """Bytes from which a file is uploaded by itself, before the commit; smaller ones go with it, if the hub likes."""
 
@@ -161,7 +171,8 @@ def publish(
     """Upload what isn't there, and commit it: the address of the commit.
 
     uploaded: told of each large file that the hub has by then. OutputError where the hub refuses or can't be reached,
-    or where the repository has changed since it was looked at; the same command goes on from there.
+    or where the repository has changed since it was looked at; the same command goes on from there. The error says so
+    where a repository was made, and stays empty.
     """
     hub = _hub()
     wanted = [it.file for it in files if it.state != "there"]
@@ -169,23 +180,51 @@ def publish(
         hub.utils.disable_progress_bars()
     with _only_to_the_hub(hub), _refusals(repo):
         api = hub.HfApi(library_name="quantrecipe")
-        if listing is None:
-            api.create_repo(
-                repo, private=None if visibility is None else visibility == "private", exist_ok=True
-            )
-            listing = read_listing(HubAddress(repo=repo))
-        operations = [_operation(hub, folder, it) for it in wanted]
-        for file, operation in zip(wanted, operations, strict=True):
-            if file.nbytes >= _LARGE or file.path.endswith(".gguf"):
-                api.preupload_lfs_files(repo, [operation], free_memory=False)
-                uploaded(file)
-        commit = api.create_commit(repo, operations, commit_message=message, parent_commit=listing.commit)
+        if any(it.path == CARD for it in wanted):
+            _check_card(hub, folder)
+        made = listing is None
+        if made:
+            private = None if visibility is None else visibility == "private"
+            api.create_repo(repo, private=private, exist_ok=True)
+        with _told_to_be_made(repo) if made else nullcontext():
+            listing = listing or read_listing(HubAddress(repo=repo))
+            operations = [_operation(hub, folder, it) for it in wanted]
+            for file, operation in zip(wanted, operations, strict=True):
+                if file.nbytes >= _LARGE or file.path.endswith(".gguf"):
+                    api.preupload_lfs_files(repo, [operation], free_memory=False)
+                    uploaded(file)
+            commit = api.create_commit(repo, operations, commit_message=message, parent_commit=listing.commit)
         now = read_listing(HubAddress(repo=repo))
     missing = [it.file.path for it in compared(folder, [it.file for it in files], now) if it.state != "there"]
     if missing:
         what = f"after the commit, {repo} doesn't have {', '.join(missing)} as they are here"
         raise OutputError(what, "run the same command again")
     return str(commit.commit_url)
+
+
+def _check_card(hub: Any, folder: Path) -> None:
+    """ValueError where the hub wouldn't take the front matter: better before the upload than hours later."""
+    said = {"content": (folder / CARD).read_text(encoding="utf-8"), "repoType": "model"}
+    headers = hub.utils.build_hf_headers(library_name="quantrecipe")
+    response = hub.get_session().post(
+        f"{hub.constants.ENDPOINT}/api/validate-yaml", json=said, headers=headers
+    )
+    if response.status_code == _BAD_REQUEST:
+        wrong = [f"- {it.get('message')}" for it in response.json().get("errors", [])]
+        raise ValueError(f"Invalid metadata in {CARD}. {' '.join(wrong)}")
+    hub.utils.hf_raise_for_status(response)
+
+
+@contextmanager
+def _told_to_be_made(repo: str) -> Iterator[None]:
+    """What goes wrong after a repository was made says that it is there."""
+    try:
+        with _refusals(repo):
+            yield
+    except OutputError as error:
+        what = f"{repo} was made, and is empty until everything is sent"
+        remedy = "the same command goes on with it; to be rid of it, delete it in its settings on the hub"
+        raise OutputError([*error.problems, Problem(what=what, remedy=remedy)]) from error
 
 
 def _operation(hub: Any, folder: Path, file: LocalFile) -> Any:
@@ -251,16 +290,39 @@ def _refusals(repo: str) -> Iterator[None]:
             raise _refused(repo, cause) from error
         if isinstance(cause, errors.HTTPError):
             raise _unreachable(repo, cause) from error
-        raise
+        if isinstance(cause, OSError) and cause.filename is not None:
+            raise _unreadable(cause) from error
+        if hub.constants.HF_HUB_DISABLE_XET or find_spec("hf_xet") is None:
+            raise
+        raise _of_xet(repo, error) from error
+    except OSError as error:
+        raise (_of_xet(repo, error) if error.filename is None else _unreadable(error)) from error
     except ValueError as error:  # of the card's front matter, or of storage
         raise OutputError(
             f"the hub refuses: {' '.join(str(error).split())}", "correct it", file=repo
         ) from error
 
 
+def _unreadable(error: OSError) -> OutputError:
+    """A file of the release that is gone by now."""
+    what = f"can't be read: {error.strerror or error}"
+    return OutputError(what, "run the same command again", file=error.filename)
+
+
+def _of_xet(repo: str, error: Exception) -> OutputError:
+    """hf_xet has an OSError or a RuntimeError for everything, and says in its text what it is."""
+    if match := _STATUS.search(str(error)):
+        return _answered(repo, int(match[1]), "")
+    refused = _unreachable(repo, error).problems[0]
+    return OutputError(refused.what, f"{refused.remedy}. HF_HUB_DISABLE_XET=1 uploads without hf_xet")
+
+
 def _refused(repo: str, error: Any) -> OutputError:
     status = error.response.status_code if error.response is not None else 0
-    said = getattr(error, "server_message", "") or ""
+    return _answered(repo, status, getattr(error, "server_message", "") or "")
+
+
+def _answered(repo: str, status: int, said: str) -> OutputError:
     because = f" ({' '.join(said.split())})" if said else ""
     if status == 401:
         return OutputError(

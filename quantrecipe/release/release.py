@@ -11,10 +11,12 @@ from quantrecipe.recipe.budget import Budget
 __all__ = [
     "DEFAULT_NAME",
     "NO_MATRIX",
+    "NO_PART",
     "FitWish",
     "MatrixWish",
     "MeasureWish",
     "MemoryWish",
+    "PartWish",
     "Release",
     "ReleaseFile",
 ]
@@ -22,6 +24,8 @@ __all__ = [
 DEFAULT_NAME = "{model}-{recipe}.gguf"
 NO_MATRIX = "none"
 """What stands for no importance matrix."""
+NO_PART = "none"
+"""What stands for no projector, and for no draft head."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +103,14 @@ class MemoryWish:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PartWish:
+    """The projector or the draft head of the model, a file for each recipe; without recipes, none is made."""
+
+    line: int
+    recipes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Release:
     """What a release.yaml says; "" and None are what it leaves to the model, or leaves out.
 
@@ -106,6 +118,8 @@ class Release:
     folder: to which its paths are relative
     statistics:  a folder of Gram matrices, for recipes whose encoder needs them
     sensitivity: what types cost, for budgets
+    mmproj: files of the projector; None makes one where the model has a tower
+    mtp:    files of the draft head alone
     split:  bytes of a file, at most; None for no limit
     """
 
@@ -125,5 +139,7 @@ class Release:
     statistics: Path | None
     sensitivity: Path | None
     measure: MeasureWish | None
+    mmproj: PartWish | None
+    mtp: PartWish | None
     split: int | None
     memory: MemoryWish

@@ -37,10 +37,12 @@ from quantrecipe.release.hub_names import file_name_problem, repo_problem
 from quantrecipe.release.release import (
     DEFAULT_NAME,
     NO_MATRIX,
+    NO_PART,
     FitWish,
     MatrixWish,
     MeasureWish,
     MemoryWish,
+    PartWish,
     Release,
     ReleaseFile,
 )
@@ -62,7 +64,7 @@ T = TypeVar("T")
 
 RELEASE_KEYS = (
     "release", "name", "base_model", "quantized_by", "license", "language", "tags", "repo", "description", "files",
-    "imatrix", "statistics", "sensitivity", "measure", "split", "memory",
+    "imatrix", "statistics", "sensitivity", "measure", "mmproj", "mtp", "split", "memory",
 )  # fmt: skip
 """The keys of a release, in the order in which messages and the page list them."""
 FILE_KEYS = ("recipe", "fit", "name", "set", "imatrix", "split", "note")
@@ -146,6 +148,8 @@ class _Reading:
             statistics=self._path(keys.get("statistics"), "statistics"),
             sensitivity=self._path(keys.get("sensitivity"), "sensitivity"),
             measure=self._measure(keys.get("measure")),
+            mmproj=self._part(keys.get("mmproj"), "mmproj"),
+            mtp=self._part(keys.get("mtp"), "mtp"),
             split=self._size(keys.get("split"), "split"),
             memory=memory,
         )
@@ -183,9 +187,22 @@ class _Reading:
         )
 
     def _recipe(self, node: Node | None) -> str:
+        return self._recipe_in_folder(self.read.text(node, "recipe", line=True) or "")
+
+    def _recipe_in_folder(self, text: str) -> str:
         """A path is relative to the file; a name of a shipped recipe stays what it is."""
-        text = self.read.text(node, "recipe", line=True) or ""
         return str(self._folder / text) if text.endswith(SUFFIXES) else text
+
+    def _part(self, node: Node | None, key: str) -> PartWish | None:
+        """The recipes of a projector or a draft head."""
+        if node is None:
+            return None
+        if node.kind == "list" and not node.items:
+            self.read.add(node, f"the list `{key}` is empty", f"name a recipe, or write {key}: {NO_PART}")
+        named = [text for text, _ in self.read.texts(node, key, "the name of a recipe")]
+        if node.kind == "text" and named == [NO_PART]:
+            named = []
+        return PartWish(line=node.line, recipes=tuple(self._recipe_in_folder(text) for text in named))
 
     def _fit(self, node: Node) -> FitWish | None:
         keys = self.read.mapping(node, "fit", FIT_KEYS)
@@ -195,6 +212,8 @@ class _Reading:
         like = self.read.text(keys.get("like"), "like", line=True) or ""
         if not like and not limits.keys() - {"ties"}:
             self.read.add(node, "fit has no limit", "say how large: {size: 5GB}, {bpw: 4.5}, {like: Q4_K_M}")
+        if like and "bpw" in limits:
+            self.read.add(keys["like"], "`like` and `bpw` both say how large the file is", "leave one out")
         budget = read_budget(Node("mapping", limits, node.line, node.column), self._slots) if limits else None
         prior = bool(self.read.yes_no(keys.get("prior"), "prior"))
         texts = self._texts(keys.get("texts"), "texts")
@@ -204,7 +223,7 @@ class _Reading:
             )
         return FitWish(
             budget=budget or Budget(origin=self._slots.origin(node)),
-            like=str(self._folder / like) if like.endswith(SUFFIXES) else like,
+            like=self._recipe_in_folder(like),
             types=tuple(
                 text for text, _ in self.read.texts(keys.get("types"), "types", "the name of a type")
             ),

@@ -130,6 +130,34 @@ def test_chunks_may_be_spread_over_the_text() -> None:
     assert np.array_equal(cut(model, text, N_CTX, 3).tokens, every.tokens[:3])
 
 
+@pytest.mark.parametrize("answers", [False, True])
+@pytest.mark.parametrize("most", [1, 3, 40, 10_000])
+def test_the_first_chunks_of_a_long_text_need_no_more_of_it(
+    answers: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where many chunks have no answer, so that more of the text is needed than it seems."""
+    monkeypatch.setattr("quantrecipe.engine.first_tokens._SMALL", 100)
+    monkeypatch.setattr("quantrecipe.engine.first_tokens._MARGIN", 8)
+    data = b"".join(b" w%d" % (n % 10) + (b"\n" if n % 5 == 4 else b"") for n in range(30_000))
+    spans = tuple((place, place + 9) for place in range(40, len(data), 700)) if answers else ()
+    text = Text(name="t", data=data, special=True, answers=spans)
+    every = cut(engine(), text, N_CTX, None)
+    model, lengths = Words(), []
+    usual = model.tokenize
+
+    def heard(part: bytes, **more: bool) -> NDArray[np.int32]:
+        lengths.append(len(part))
+        return usual(part, **more)
+
+    monkeypatch.setattr(model, "tokenize", heard)
+    found = cut(cast(LanguageModel, model), text, N_CTX, most)
+    assert len(found.tokens) == min(most, len(every.tokens))
+    assert np.array_equal(found.tokens, every.tokens[:most])
+    assert np.array_equal(found.counted, every.counted[:most])
+    assert np.array_equal(found.blocks, every.blocks[:most])
+    assert (max(lengths) < len(data)) or most > 3
+
+
 def test_where_no_answer_is_scored() -> None:
     text = Text(name="chat", data=b" w" * 159, special=True, answers=((4, 8),))
     with pytest.raises(

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 llama_cpp = pytest.importorskip("llama_cpp")
 
 from support.strings import training_text, varied  # noqa: E402
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
 
+from quantrecipe.engine import first_tokens as first  # noqa: E402
 from quantrecipe.gguf.write_header import encode_header  # noqa: E402
 from quantrecipe.model.pairs import text  # noqa: E402
 from quantrecipe.model.tokenizer import tokenizer_pairs  # noqa: E402
@@ -102,7 +105,8 @@ def test_the_example(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rules", known_pre_tokenizers(), ids=lambda rules: rules.name)
-def test_retrained(rules: PreTokenizer, tmp_path: Path) -> None:
+def test_retrained(rules: PreTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same ids, and the beginning of a long text has those of the whole."""
     tokenizer = retrain(rules)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     strings = with_specials(varied(COUNTS.get(rules.name, SAMPLE)))
@@ -113,6 +117,7 @@ def test_retrained(rules: PreTokenizer, tmp_path: Path) -> None:
         assert 0 < len(wrong) < len(strings) / 25
     else:
         assert wrong == []
+    compare_first(tmp_path, monkeypatch)
 
 
 def test_nfc_makes_no_difference_to_text_in_nfc(tmp_path: Path) -> None:
@@ -148,3 +153,42 @@ def test_sentencepiece(tmp_path: Path) -> None:
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     assert differing(tokenizer, tmp_path, varied(FEW)) == []
+
+
+class Vocabulary:
+    """What `first_tokens` asks of a model. lengths: of the texts that were cut."""
+
+    def __init__(self, vocab: llama_cpp.llama_vocab_p) -> None:
+        self.vocab, self.lengths = vocab, list[int]()
+
+    def tokenize(self, text: bytes, *, special: bool = False) -> NDArray[np.int32]:
+        self.lengths.append(len(text))
+        buffer = (llama_cpp.llama_token * (len(text) + 8))()
+        count = llama_cpp.llama_tokenize(self.vocab, text, len(text), buffer, len(buffer), True, special)
+        return np.array(buffer[:count], np.int32)
+
+
+def long_text() -> bytes:
+    """Lines of all kinds, and runs without a blank that are longer than the margin of some vocabularies."""
+    strings = with_specials(varied(SAMPLE))
+    runs = [" " * 3000, "ab" * 3000, "7" * 2000, "漢字" * 1500, "\n" * 2000]
+    lines = [line for number, run in enumerate(runs) for line in [*strings[number::5], run]]
+    return "\n".join(lines).encode()
+
+
+def compare_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first, "_SMALL", 1000)
+    monkeypatch.setattr(first, "_MARGIN", 512)
+    data = long_text()
+    with vocabulary(folder) as vocab:
+        whole = Vocabulary(vocab).tokenize(data, special=True)
+        asked = Vocabulary(vocab)
+        for most in (1, 777, 5000, len(whole) // 3, len(whole) // 2):
+            assert np.array_equal(first.first_tokens(asked, data, most, special=True), whole[:most]), most
+        assert min(asked.lengths) < len(data) / 2
+
+
+def test_the_beginning_of_a_text_in_sentencepiece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Path(__file__).parents[1] / "data/huggingface/llama-sentencepiece/tokenizer.model"
+    (tmp_path / "tokenizer.model").write_bytes(source.read_bytes())
+    compare_first(tmp_path, monkeypatch)

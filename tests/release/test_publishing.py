@@ -161,6 +161,97 @@ def test_after_a_break_what_was_sent_is_not_sent_again(hub: HubServer, folder: P
     assert len(hub.commits) == 1
 
 
+def test_a_repository_that_stays_empty_is_told(hub: HubServer, folder: Path) -> None:
+    """It has to be made before anything can be sent; a second run goes on with it."""
+    hub.trouble = lambda asked: "drop" if asked.method == "PUT" else None
+    result = run(folder, "--yes", "--private")
+    assert result.exit_code == 1
+    assert f"{REPO} was made, and is empty until everything is sent; the same command goes on" in said(result)
+    assert hub.exists
+    hub.trouble = lambda asked: 503 if asked.method == "PUT" else None
+    result = run(folder, "--yes", "--private")
+    assert "was made" not in said(result)
+    hub.trouble = lambda asked: None
+    assert run(folder, "--yes", "--private").exit_code == 0
+    assert hub.files[MODEL] == FILES[MODEL]
+    assert hub.private
+
+
+def test_a_file_that_is_gone_while_it_is_sent(
+    hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trouble(asked: Asked) -> None:
+        if "/preupload/" in asked.path:
+            (folder / SECOND).unlink(missing_ok=True)
+
+    hub.trouble = trouble
+    result = run(folder, "--yes")
+    assert result.exit_code == 1
+    assert f"{SECOND}: can't be read: No such file or directory; run the same command again" in said(result)
+
+
+@pytest.fixture
+def xet(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> HubServer:
+    """The hub, to which hf_xet sends chunks, which it keeps in a folder."""
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet"))
+    hub.xet = f"local://{tmp_path / 'chunks'}"
+    hub.chunked = {oid(name): FILES[name] for name in (MODEL, SECOND)}
+    return hub
+
+
+def test_with_hf_xet_chunks_are_sent(xet: HubServer, folder: Path, tmp_path: Path) -> None:
+    result = run(folder, "--yes")
+    assert result.exit_code == 0, result.output
+    assert xet.uploads() == []
+    assert any(
+        FILES[MODEL] in path.read_bytes() for path in (tmp_path / "chunks").rglob("*") if path.is_file()
+    )
+    assert xet.files[MODEL] == FILES[MODEL]
+    assert len(xet.commits) == 1
+    xet.asked.clear()
+    assert run(folder, "--yes").exit_code == 0
+    assert not any("xet" in it.path for it in xet.asked)
+
+
+def test_without_hf_xet_if_it_is_not_wanted(
+    xet: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HF_HUB_DISABLE_XET=1"""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    assert run(folder, "--yes").exit_code == 0
+    assert sorted(xet.uploads()) == sorted([oid(MODEL), oid(SECOND)])
+    assert not any("xet" in it.path for it in xet.asked)
+
+
+def test_what_hf_xet_cannot_do_is_an_error_that_goes_on(xet: HubServer, folder: Path) -> None:
+    xet.xet, there = "", xet.xet
+    result = run(folder, "--yes")
+    assert result.exit_code == 1
+    assert f"the hub answered 404 for {REPO}; try again later: it goes on" in said(result)
+    assert f"{REPO} was made, and is empty" in said(result)
+    xet.xet = there
+    assert run(folder, "--yes").exit_code == 0
+    assert xet.files[SECOND] == FILES[SECOND]
+
+
+@pytest.mark.parametrize("kind", [ConnectionError, RuntimeError, PermissionError])
+def test_whatever_hf_xet_raises(
+    xet: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise kind("Network error: no route")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "preupload_lfs_files", fails)
+    result = run(folder, "--yes")
+    assert result.exit_code == 1
+    assert f"the hub can't be reached for {REPO}: Network error: no route; check the connection" in said(
+        result
+    )
+    assert "HF_HUB_DISABLE_XET=1 uploads without hf_xet" in said(result)
+
+
 def test_a_break_that_passes_is_not_noticed(hub: HubServer, folder: Path) -> None:
     count = 0
 
@@ -260,7 +351,8 @@ def test_front_matter_that_the_hub_refuses(hub: HubServer, folder: Path) -> None
     result = run(folder, "--yes")
     assert result.exit_code == 1
     assert 'Invalid metadata in README.md. - "license" is required' in said(result)
-    assert not hub.commits
+    assert not hub.exists
+    assert hub.uploads() == []
 
 
 def damaged(folder: Path) -> None:

@@ -59,6 +59,8 @@ imatrix: {texts: [code=calib/code.txt:2, prose.txt], context: [512, 4k], chunks:
 statistics: grams
 sensitivity: costs.jsonl
 measure: {texts: code=val/code.txt, chunks: 40, context: 256}
+mmproj: [F16, recipes/tower.yaml]
+mtp: none
 split: 50GB
 memory: {context: 32k, kv: q8_0}
 """
@@ -99,6 +101,10 @@ def test_all_that_it_may_say() -> None:
         256,
     )
     assert (it.statistics, it.sensitivity) == (Path("there/grams"), Path("there/costs.jsonl"))
+    assert it.mmproj is not None
+    assert (it.mmproj.recipes, it.mmproj.line) == (("F16", "there/recipes/tower.yaml"), 25)
+    assert it.mtp is not None
+    assert it.mtp.recipes == ()
     assert (it.split, it.memory.context, it.memory.kv) == (50 * 10**9, 32768, "q8_0")
 
 
@@ -165,6 +171,13 @@ WRONG = {
         "2: fit has no limit",
         "2: fit has no limit",
         "2: bpw must be a number of bits",
+    ],
+    "release: 1\nfiles: [{fit: {like: Q8_0, bpw: 4}}]\n": [
+        "2: `like` and `bpw` both say how large the file is; leave one out"
+    ],
+    "release: 1\nfiles: [Q8_0]\nmmproj: []\nmtp: 3\n": [
+        "3: the list `mmproj` is empty; name a recipe, or write mmproj: none",
+        "4: mtp must be the name of a recipe or a list of them",
     ],
     "release: 1\nfiles: [{fit: {size: 1GB, prior: true, texts: [a]}}]\n": [
         "2: `prior: true` measures nothing, and `texts` are measured on; leave one out"
@@ -258,7 +271,7 @@ def test_what_is_right_by_the_loader_is_so_by_the_schema(text: str) -> None:
 
 
 # What only the loader knows of: names of places and repositories, what goes together, sizes without a unit.
-DEEPER = ("{x}", "b--c", "ties: [a]", "prior: true", "split: 50", "context: 5,")
+DEEPER = ("bpw: 4}", "{x}", "b--c", "ties: [a]", "prior: true", "split: 50", "context: 5,")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ what is uploaded is sent there. Whoever writes asks, one after the other:
     POST /api/repos/create                         a repository
     POST /api/validate-yaml                        is the card's front matter right?
     POST /api/models/OWNER/NAME/preupload/main     which files are large?
+    GET  /api/models/OWNER/NAME/xet-write-token/main   with hf_xet: where chunks go; without it:
     POST /OWNER/NAME.git/info/lfs/objects/batch    which of these aren't there, and where do they go?
     PUT  (elsewhere)/upload/SHA256                 the bytes, without the token
     POST /verify                                   they are there
@@ -20,6 +21,7 @@ import base64
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,6 +57,8 @@ class HubServer:
     writer:  the token that may write; "" for any
     verify:  where uploads are to be verified; "" for the hub itself
     storage: what was uploaded, by SHA-256, committed or not
+    xet:     where hf_xet is to send chunks, a folder as local://… does; "" refuses it
+    chunked: files whose chunks may be there, by SHA-256: their content isn't put together again here
     commits: what each was called, and the paths in it
     """
 
@@ -69,6 +73,7 @@ class HubServer:
         self.exists, self.private, self.commit = True, False, COMMIT
         self.writer, self.verify = "", ""
         self.storage: dict[str, bytes] = {}
+        self.xet, self.chunked = "", dict[str, bytes]()
         self.commits: list[tuple[str, list[str]]] = []
         self.open = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -133,9 +138,10 @@ class HubServer:
         for line in lines[1:]:
             value = line["value"]
             if line["key"] == "lfsFile":
-                if value["oid"] not in self.storage:
+                there = self.storage | (self.chunked if self.xet else {})
+                if value["oid"] not in there:
                     return 400
-                made[value["path"]] = self.storage[value["oid"]]
+                made[value["path"]] = there[value["oid"]]
             else:
                 made[value["path"]] = base64.b64decode(value["content"])
         self.files |= made
@@ -154,7 +160,9 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             asked = self._asked()
             hub.asked.append(asked)
-            if asked.path.startswith("/api/models/"):
+            if asked.path == f"/api/models/{REPO}/xet-write-token/main" and hub.xet:
+                self._json({"casUrl": hub.xet, "exp": int(time.time()) + 3600, "accessToken": "short-lived"})
+            elif asked.path.startswith("/api/models/"):
                 self._api(asked.path.removeprefix("/api/models/"))
             elif asked.path.startswith(f"/{REPO}/resolve/{COMMIT}/"):
                 path = asked.path.removeprefix(f"/{REPO}/resolve/{COMMIT}/")

@@ -10,8 +10,12 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 import yaml
+
+from quantrecipe.cli.app import COMMANDS, app
+from quantrecipe.core.machine_code import LEVELS
 
 ROOT = Path(__file__).parents[2]
 DAY = datetime.date(2030, 1, 2)
@@ -101,3 +105,71 @@ def test_the_conda_package_needs_what_the_wheel_needs() -> None:
     wanted = [re.fullmatch(r"([\w-]+)(>=.+)", it) for it in project["dependencies"]]
     assert [f"{renamed.get(it[1], it[1])} {it[2]}" for it in wanted if it] == needed[1:]
     assert needed[0] == f"python {project['requires-python']}"
+
+
+def extras_asked_for(text: str) -> set[str]:
+    """What is installed beside the package: `pip install -e ".[test]"`, `"/src[${EXTRAS}]"` with EXTRAS=hub."""
+    found = {it for names in re.findall(r"[./]\w*\[([a-z,]+)\]", text) for it in names.split(",")}
+    return found | {it for names in re.findall(r"EXTRAS=([a-z,]+)", text) for it in names.split(",")}
+
+
+@pytest.mark.parametrize(
+    ("file", "count"),
+    [
+        (".github/workflows/ci.yml", 1),
+        (".github/workflows/release.yml", 1),
+        (".ci/run", 4),
+        ("Containerfile", 2),
+    ],
+)
+def test_extras_that_are_installed_are_there(file: str, count: int) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = extras_asked_for((ROOT / file).read_text(encoding="utf-8"))
+    assert len(asked) >= count
+    assert asked <= set(project["optional-dependencies"])
+
+
+def test_python_versions_that_workflows_set_up_are_promised() -> None:
+    promised = set(re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8")))
+    for path in sorted((ROOT / ".github/workflows").glob("*.yml")):
+        named = set(re.findall(r'python(?:-version)?: "(3\.\d+)"', path.read_text(encoding="utf-8")))
+        assert named, path
+        assert named <= promised, path
+    (image,) = set(re.findall(r"python:(3\.\d+)-slim", (ROOT / "Containerfile").read_text(encoding="utf-8")))
+    assert image in promised
+
+
+def test_the_container_compiles_kernels_by_what_is_there() -> None:
+    """For the levels that there are, by a script that is copied; and the last step runs a command as a user has it."""
+    text = (ROOT / "Containerfile").read_text(encoding="utf-8")
+    levels = re.search(r'case "\$\(uname -m\)" in (.*?) esac', text)
+    assert levels
+    assert set(re.findall(r"x86-64-v\d|arm64", levels[1])) == set(LEVELS)
+    assert re.findall(r"/src/(\S+\.py)", text) == ["tools/build_kernels.py"]
+    assert (ROOT / "tools/build_kernels.py").is_file()
+    left_out = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    needed = (
+        "tools",
+        "quantrecipe",
+        "docs",
+        "recipes",
+        "plugins",
+        "pyproject.toml",
+        "hatch_build.py",
+        "README.md",
+    )
+    assert not {*left_out} & {*needed}
+    (command,) = re.findall(r"^RUN quantrecipe (.*)$", text, re.MULTILINE)
+    name, option = command.split()
+    known = app.get_command(click.Context(app), name)
+    assert known is not None
+    assert option in {opt for it in known.params for opt in it.opts}
+
+
+def test_what_the_conda_package_tries_can_be_typed() -> None:
+    recipe = yaml.safe_load((ROOT / "conda/recipe.yaml").read_text(encoding="utf-8"))
+    assert recipe["build"]["python"]["entry_points"] == ["quantrecipe = quantrecipe.cli:main"]
+    commands = next(it["script"] for it in recipe["tests"] if "script" in it)
+    assert [it.split()[0] for it in commands] == ["quantrecipe"] * len(commands)
+    named = {it.split()[1] for it in commands if not it.split()[1].startswith("-")}
+    assert named == {"plan", "doctor"} <= set(COMMANDS)

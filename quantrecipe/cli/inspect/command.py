@@ -117,7 +117,7 @@ def command(
 
 def _read(ctx: Context, file: Path) -> Contents:
     """What is in the file; of a Hugging Face folder, with the names that recipes use, where it can be converted."""
-    from quantrecipe.model.open_model import open_model
+    from quantrecipe.model.open_model import model_of_checkpoint, open_model
     from quantrecipe.model.reference_models import is_reference
     from quantrecipe.model.shapes import is_shapes
 
@@ -126,10 +126,11 @@ def _read(ctx: Context, file: Path) -> Contents:
         return contents_of_shapes(open_model(file, registry=registry), registry.by_ggml_type)
     contents = read_contents(file, lambda: ctx.load_registry().by_ggml_type)
     folder = file if file.is_dir() else file.parent
-    if contents.container != "safetensors" or not (folder / "config.json").is_file():
+    if contents.checkpoint is None or not (folder / "config.json").is_file():
         return contents
     try:
-        return with_gguf_names(contents, open_model(file, registry=ctx.load_registry()))
+        model = model_of_checkpoint(file, contents.checkpoint, ctx.load_registry())
+        return with_gguf_names(contents, model)
     except ModelError as error:
         what = f"these are the names of the files, and not those that recipes use: {error.problems[0].what}"
         print_note(ctx.err, Problem(what=what, remedy=error.problems[0].remedy))

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from rich.console import Group, RenderableType
 
+from quantrecipe.cli.errors import printable
 from quantrecipe.cli.inspect.contents_table import abridged
 from quantrecipe.cli.model_contents import Contents, Line, finite, value_type
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
 from quantrecipe.cli.units import bytes_text, counted, shape_text
-from quantrecipe.gguf.values import GGUFValue
+from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.plan.metadata import OURS
@@ -23,6 +24,8 @@ __all__ = ["Comparison", "compare", "render_comparison"]
 
 _CHUNK = 1 << 23
 """Bytes of each file that are compared at a time."""
+_LONG, _BEFORE = 60, 12
+"""Characters of a long text that are shown, and how many of these stand before the first that differs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,8 +208,22 @@ def _is_hashes(key: str) -> bool:
 def _shown(value: GGUFValue | None, other: GGUFValue | None) -> Cell:
     if value is None:
         return "not there", "dim"
-    kinds = other is not None and value_type(value) != value_type(other)
-    return f"{value_type(value)} {abridged(value)}" if kinds else abridged(value)
+    if other is None:
+        return abridged(value)
+    if value_type(value) != value_type(other):
+        return f"{value_type(value)} {abridged(value)}"
+    texts = (value.decode(), other.decode()) if value.type is ValueType.STRING else ("", "")
+    return _where_they_part(*texts) if min(map(len, texts)) > _LONG else abridged(value)
+
+
+def _where_they_part(text: str, other: str) -> str:
+    """What a long text has there: recipes and chat templates often begin alike."""
+    pairs = enumerate(zip(text, other, strict=False))
+    apart = next((place for place, (one, two) in pairs if one != two), min(len(text), len(other)))
+    start = max(0, apart - _BEFORE)
+    piece = printable(text[start : start + _LONG])
+    more = " …" if start + _LONG < len(text) else ""
+    return f"{'… ' if start else ''}{piece}{more} ({len(text):,} characters)"
 
 
 def _plain(line: Line) -> dict[str, Any]:

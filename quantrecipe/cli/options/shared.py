@@ -19,6 +19,7 @@ __all__ = [
     "json_option",
     "part_option",
     "pickle_option",
+    "pre_option",
     "reasons_option",
     "requantize_option",
     "statistics_option",
@@ -73,6 +74,11 @@ pickle_option = click.option(
     "--allow-pickle",
     is_flag=True,
     help="Read weights that are pickles (pytorch_model.bin) by PyTorch's weights-only loader.",
+)
+pre_option = click.option(
+    "--pre",
+    metavar="NAME",
+    help="Pre-tokenizer (tokenizer.ggml.pre), where its rules aren't recognised.",
 )
 converter_option = folder_option(
     "--converter",

@@ -55,9 +55,13 @@ def themed_axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def inline_svg(figure: Figure, key: str, title: str) -> str:
-    """The figure as an element of a page. key: of this figure alone on the page; title: what a reader hears instead."""
-    svg = _METADATA.sub("", encode_figure(figure, "svg").decode())
+def inline_svg(figure: Figure | bytes, key: str, title: str) -> str:
+    """The figure, or an SVG that was made of one, as an element of a page.
+
+    key: of this figure alone on the page: ids begin with it; title: what a reader hears instead
+    """
+    encoded = figure if isinstance(figure, bytes) else encode_figure(figure, "svg")
+    svg = _METADATA.sub("", encoded.decode())
     svg = svg[svg.index("<svg") :]
     used = {one or other for one, other in _REFERENCE.findall(svg)}
     svg = _ID.sub(lambda it: f'id="figure-{key}-{it[1]}"' if it[1] in used else "", svg)

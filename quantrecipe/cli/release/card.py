@@ -16,6 +16,7 @@ from quantrecipe.cli.release.uses import Uses
 from quantrecipe.cli.tables.markup import code, escaped, markdown_rows
 from quantrecipe.cli.units import bytes_text, count_text, loss_text
 from quantrecipe.fit.picks import EXACT, FINE, Option
+from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.memory.footprint import Way
 from quantrecipe.model.fingerprint import fingerprint
@@ -23,7 +24,7 @@ from quantrecipe.release.checksums import SUMS
 from quantrecipe.texts import overlap
 from quantrecipe.units import memory_text, tokens_text
 
-__all__ = ["Facts", "card_body", "lock_path", "modelfile_path", "recipe_path"]
+__all__ = ["Facts", "card_body", "lock_path", "modelfile_path", "recipe_path", "senses_of"]
 
 _WAYS: Mapping[Way, str] = {
     "experts beside it": "experts in main memory",
@@ -37,12 +38,15 @@ _HEADINGS = {"code": "code", "chat": "chat", "long context": "long contexts"}
 class Facts:
     """All that the card is made of.
 
+    items:      files of the language model
+    parts:      those of its projector and of its draft head
     charts:     keys of `CHARTS` that were drawn
     modelfiles: names of items that have one for ollama
     """
 
     job: Job
     items: Sequence[Item]
+    parts: Sequence[Item]
     made: Mapping[str, Made]
     matrix: MatrixMade | None
     own_matrices: Mapping[str, MatrixMade]
@@ -75,7 +79,8 @@ def modelfile_path(item: Item) -> str:
 
 def card_body(facts: Facts) -> str:
     """Markdown; the same facts give the same text."""
-    parts = [*_title(facts), *_which(facts), *_files(facts), *_losses(facts), *_running(facts), *_made(facts)]
+    parts = [*_title(facts), *_which(facts), *_files(facts), *_projectors(facts), *_draft_heads(facts)]
+    parts += [*_losses(facts), *_running(facts), *_made(facts)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -155,6 +160,51 @@ def _files(facts: Facts) -> Iterator[str]:
         yield f"![{said}]({CHARTS['spending']})"
 
 
+def _projectors(facts: Facts) -> Iterator[str]:
+    """What the model sees or hears through."""
+    files = [it for it in facts.parts if it.part == "mmproj"]
+    if not files:
+        return
+    yield "### Projector"
+    what = senses_of(files[0].plan.metadata)
+    which = "this file" if len(files) == 1 else "one of these files"
+    yield (
+        f"For {what}, the model needs {which} beside it. llama.cpp takes it with `--mmproj`, or by itself with `-hf`; "
+        "LM Studio finds it in the same folder. It comes on top of the memory that is said of the model."
+    )
+    yield _table_of_parts(facts, files)
+
+
+def _draft_heads(facts: Facts) -> Iterator[str]:
+    files = [it for it in facts.parts if it.part == "mtp"]
+    if not files:
+        return
+    yield "### Draft head"
+    yield (
+        "The part of the model that guesses several tokens ahead, as a file of its own. Answers come faster where "
+        "llama.cpp loads it as a draft model: `llama-server -m MODEL.gguf "
+        f"--model-draft {facts.made[files[0].name].first} --spec-type draft-mtp`."
+    )
+    yield _table_of_parts(facts, files)
+
+
+def _table_of_parts(facts: Facts, files: Sequence[Item]) -> str:
+    rows = []
+    for it in sorted(files, key=lambda it: (it.plan.nbytes, it.name)):
+        name = facts.made[it.name].first
+        rows.append(
+            [f"[{escaped(name)}]({name})", bytes_text(it.plan.nbytes), f"{it.plan.bits_per_weight:.2f}"]
+        )
+    return markdown_rows(("file", "size", "bits per weight"), ("word", "number", "number"), rows)
+
+
+def senses_of(metadata: Mapping[str, GGUFValue]) -> str:
+    """What a projector with these metadata is for, in words."""
+    known = {"clip.has_vision_encoder": "pictures", "clip.has_audio_encoder": "sound"}
+    there = [word for key, word in known.items() if key in metadata and metadata[key].decode() is True]
+    return " and ".join(there) or "what isn't text"
+
+
 def _legend(facts: Facts) -> Iterator[str]:
     uses, measured = facts.uses, facts.measured
     if measured.files:
@@ -230,12 +280,16 @@ def _running(facts: Facts) -> Iterator[str]:
     first = facts.ordered[-1]
     file = facts.made[first.name].first
     context = facts.uses.settings.context
+    projector = next((facts.made[it.name].first for it in facts.parts if it.part == "mmproj"), None)
     lines = []
     if job.release.repo:
         parts = len(facts.made[first.name].sums)
         which = f"--include '{first.name}-*-of-{parts:05d}.gguf'" if parts > 1 else shlex.quote(file)
+        if projector is not None:
+            which += f" {'--include ' if parts > 1 else ''}{shlex.quote(projector)}"
         lines.append(f"hf download {job.release.repo} {which} --local-dir .")
-    lines.append(f"llama-server -m {shlex.quote(file)} -c {context}")
+    sees = "" if projector is None else f" --mmproj {shlex.quote(projector)}"
+    lines.append(f"llama-server -m {shlex.quote(file)}{sees} -c {context}")
     if first.name in facts.modelfiles:
         name = job.name.lower()
         lines.append(f"ollama create {shlex.quote(name)} -f {shlex.quote(modelfile_path(first))}")
@@ -259,8 +313,13 @@ def _made(facts: Facts) -> Iterator[str]:
     place = f" at commit `{commit}`" if commit else ""
     said.append(f"* Source: {escaped(repo or job.name)}{place}, fingerprint `{fingerprint(job.model)}`.")
     said += [f"* {text}" for text in _matrix(facts)]
+    options = {"mmproj": "the projector", "mtp": "the draft head"}
+    others = " and ".join(
+        f"{options[part]} with `--{part}`" for part in dict.fromkeys(it.part for it in facts.parts)
+    )
     said.append(
         "* `recipes/` says which type each tensor gets, and why. `locks/` has every plan, tensor by tensor."
+        + (f" `quantrecipe apply` makes {others}." if others else "")
     )
     yield "\n".join(said)
     texts = " (this needs the texts that `release.yaml` names)" if job.domains else ""
@@ -268,10 +327,11 @@ def _made(facts: Facts) -> Iterator[str]:
     one = facts.ordered[0]
     used = facts.own_matrices.get(one.name, facts.matrix if _uses(one) else None)
     matrix = "" if used is None else f" --imatrix {shlex.quote(used.path)}"
+    read = "".join(f" {option}" for option in job.opening.options)
     lines = [
         f"pip install quantrecipe=={__version__}",
-        f"quantrecipe release {shlex.quote(model)} release.yaml --to .",
-        f"quantrecipe apply {shlex.quote(recipe_path(one))} {shlex.quote(model)}{matrix} \\",
+        f"quantrecipe release {shlex.quote(model)} release.yaml --to .{read}",
+        f"quantrecipe apply {shlex.quote(recipe_path(one))} {shlex.quote(model)}{matrix}{read} \\",
         f"    --locked {shlex.quote(lock_path(one))} -o {shlex.quote(f'{one.name}.gguf')}",
     ]
     yield "```sh\n" + "\n".join(lines) + "\n```"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,15 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, MODEL, folder_option
-from quantrecipe.cli.options.shared import arch_option, engine_option, json_option, requantize_option
+from quantrecipe.cli.options.shared import (
+    arch_option,
+    converter_option,
+    engine_option,
+    json_option,
+    pickle_option,
+    pre_option,
+    requantize_option,
+)
 from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
@@ -51,6 +59,9 @@ _DIFF_SHOWN = 40
 @count_option("--gpu-layers", help="Layers that the GPU takes, if llama.cpp has one. [default: all]", least=0)
 @engine_option
 @arch_option
+@pre_option
+@pickle_option
+@converter_option
 @requantize_option
 @click.option(
     "--dry-run", is_flag=True, help="Check the release, show what it would make, and write nothing."
@@ -75,6 +86,9 @@ def command(
     gpu_layers: int | None,
     engine: Path | None,
     arch: str | None,
+    pre: str | None,
+    allow_pickle: bool,
+    converter: Path | None,
     allow_requantize: bool,
     dry_run: bool,
     force: bool,
@@ -86,40 +100,53 @@ def command(
     matrix, Modelfiles for ollama, and SHA256SUMS. The model is read once for all files. A second run does only what
     changed, and a run that was killed goes on. `quantrecipe publish FOLDER owner/name` then brings it to the hub.
     """
-    from quantrecipe.model.open_model import open_model
+    from quantrecipe.cli.release.parts import Opening
 
+    if folder is None and not init:
+        raise click.UsageError("Say with --to in which folder the release is made.")
     registry = ctx.load_registry()
-    if init:
+    opening = Opening(
+        path=model,
+        arch=arch,
+        pre=pre,
+        allow_pickle=allow_pickle,
+        converter=converter,
+        registry=registry,
+    )
+    opened = opening.open()
+    if init or folder is None:
         from quantrecipe.cli.release.first_file import first_release
 
-        click.echo(first_release(open_model(model, arch=arch, registry=registry), registry), nl=False)
+        click.echo(first_release(opened, opening), nl=False)
         return
-    if folder is None:
-        raise click.UsageError("Say with --to in which folder the release is made.")
     from quantrecipe.cli.release.job import Job
     from quantrecipe.cli.release.prepare import make_folder, prepared, require_other_folder
+    from quantrecipe.cli.release.wording import speaking_of_the_file
     from quantrecipe.errors import OutputError
     from quantrecipe.output.locks import held
     from quantrecipe.release.record import WORK_FOLDER, Record
     from quantrecipe.release.release_file import read_release
 
     release = read_release(release_path, registry)
-    opened = open_model(model, arch=arch, registry=registry)
     require_other_folder(folder, opened)
-    found_in_it = prepared(ctx, release, opened, registry)
     if not dry_run:
         opened.require_weights("plan with it, and give release the model itself")
-    if not dry_run:
-        make_folder(folder / WORK_FOLDER)
     busy = OutputError(f"another run makes the release in {folder}", "wait for it, or name another folder")
-    with nullcontext() if dry_run else held(folder / WORK_FOLDER / "lock", busy):
+    with ExitStack() as stack:
+        stack.enter_context(speaking_of_the_file())
+        found_in_it = prepared(ctx, release, opened, opening)
+        if not dry_run:
+            make_folder(folder / WORK_FOLDER)
+            stack.enter_context(held(folder / WORK_FOLDER / "lock", busy))
         job = Job(
             ctx=ctx,
             release=release,
             registry=registry,
             model=opened,
+            opening=opening,
             folder=folder,
             record=Record(folder),
+            parts=found_in_it.parts,
             domains=found_in_it.domains,
             measured_on=found_in_it.measured_on,
             measures=measures,
@@ -137,7 +164,8 @@ def command(
     if lm_studio is not None:
         from quantrecipe.cli.release.modelfile import link_for_lm_studio
 
-        paths = [folder / path for it in made.values() for path in it.sums]
+        # It has a place for projectors, and none for draft heads.
+        paths = [folder / path for it in items if it.part != "mtp" for path in made[it.name].sums]
         place = link_for_lm_studio(lm_studio, release, job.name, paths, force=force)
         job.say(f"linked for LM Studio: {place}")
     if as_json:
@@ -182,7 +210,7 @@ def _run(job: Job, wanted: Sequence[Wanted]) -> tuple[list[Item], Mapping[str, M
     matrix = matrix_of(job)
     items = planned_items(job, wanted, matrix)
     made = made_files(job, items)
-    measured = measured_files(job, items, made)
+    measured = measured_files(job, [it for it in items if it.part == "model"], made)
     card = write_documents(job, items, made, matrix, measured)
     remove_unquantized(job)
     forget(job.model.files)
@@ -200,7 +228,8 @@ def _show_dry(job: Job, wanted: Sequence[Wanted], *, as_json: bool) -> None:
     rows: list[list[Cell]] = []
     documents: list[dict[str, Any]] = []
     for it in wanted:
-        document: dict[str, Any] = {"file": f"{it.name}.gguf", "nbytes": None, "bits_per_weight": None}
+        document: dict[str, Any] = {"file": f"{it.name}.gguf", "part": it.part}
+        document |= {"nbytes": None, "bits_per_weight": None}
         if it.recipe is None:
             rows.append([f"{it.name}.gguf", "is found by fit", ""])
         else:
@@ -212,7 +241,7 @@ def _show_dry(job: Job, wanted: Sequence[Wanted], *, as_json: bool) -> None:
                 sensitivity=job.release.sensitivity,
                 allow_requantize=job.allow_requantize,
             )
-            plan = inputs.plan(it.recipe, job.model)
+            plan = inputs.plan(it.recipe, job.parts.get(it.part, job.model))
             document |= {"nbytes": plan.nbytes, "bits_per_weight": rounded_bits(plan.bits_per_weight)}
             rows.append([f"{it.name}.gguf", bytes_text(plan.nbytes), f"{plan.bits_per_weight:.2f}"])
         documents.append(document)
@@ -269,6 +298,7 @@ def _document(
         "files": [
             {
                 "name": it.name,
+                "part": it.part,
                 "recipe": it.label,
                 "files": made[it.name].sums,
                 "nbytes": it.plan.nbytes,

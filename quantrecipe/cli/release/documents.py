@@ -47,18 +47,20 @@ def write_documents(
         texts[lock_path(it)] = lock_text(make_lock(it.plan, job.registry))
     if measured.files:
         texts[FIGURES] = json.dumps(plain(measured), indent=2) + "\n"
-    uses = uses_of(job, items, measured)
-    refused = {it.name: why for it in items if (why := why_not_ollama(it, made[it.name]))}
+    models = [it for it in items if it.part == "model"]
+    uses = uses_of(job, models, measured)
+    refused = {it.name: why for it in models if (why := why_not_ollama(it, made[it.name]))}
     for why in dict.fromkeys(refused.values()):
         names = some_of([f"{name}.gguf" for name, its in refused.items() if its == why], _SHOWN)
         job.say(f"no Modelfile for {names}: {why}")
-    for it in items:
+    projector = next((made[it.name].first for it in items if it.part == "mmproj"), None)
+    for it in models:
         if it.name in refused:
             continue
         texts[modelfile_path(it)] = modelfile_text(
-            made[it.name].first, it.plan.written, context=uses.settings.context
+            made[it.name].first, it.plan.written, projector, context=uses.settings.context
         )
-    files = {path: text.encode() for path, text in texts.items()} | _charts(job, items, measured)
+    files = {path: text.encode() for path, text in texts.items()} | _charts(job, models, measured)
     for path, data in files.items():
         _write(job.folder / path, data)
     sums = {path: sha256 for it in made.values() for path, sha256 in it.sums.items()}
@@ -69,7 +71,8 @@ def write_documents(
     origin = origin_of(job.release, job.model)
     facts = Facts(
         job=job,
-        items=items,
+        items=models,
+        parts=[it for it in items if it.part != "model"],
         made=made,
         matrix=matrix,
         own_matrices=own,
@@ -77,7 +80,7 @@ def write_documents(
         uses=uses,
         origin=origin,
         charts=[key for key, path in CHARTS.items() if path in files],
-        modelfiles=[it.name for it in items if it.name not in refused],
+        modelfiles=[it.name for it in models if it.name not in refused],
     )
     _tell_left(job, {*sums, SUMS, CARD})
     front = front_matter(job.release, job.model, origin, imatrix=bool(matrix or own))

@@ -1,5 +1,7 @@
 """The files of a release: planned, and made in one pass over the model, but for those that are there already.
 
+A projector and a draft head are models of their own, so each takes a pass over its tensors.
+
 What is about to be made is noted before, so that a run that was killed, even between a file's last byte and its hash,
 goes on: what has its name by then, and is no older file, is whole.
 """
@@ -8,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from quantrecipe.cli.planned.plan_table import render_shared_warnings, render_wa
 from quantrecipe.cli.progress import HashBar
 from quantrecipe.cli.release.fitting import fitted_recipe, imatrix_of
 from quantrecipe.cli.release.job import Item, Job, Made, MatrixMade, Wanted
-from quantrecipe.cli.release.prepare import at_line
+from quantrecipe.cli.release.wording import at_line, in_file_words
 from quantrecipe.errors import OutputError, Problem, QuantrecipeError, RecipeError
 from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.output.apply import apply_plans, output_paths
@@ -58,10 +62,10 @@ def _planned(job: Job, it: Wanted, matrix: MatrixMade | None) -> Item:
         allow_requantize=job.allow_requantize,
     )
     most = it.wish.split or job.release.split
-    split = None if most is None else SplitLimits(max_bytes=most)
-    return Item(
-        wish=it.wish, label=it.label, name=it.name, recipe=recipe, plan=inputs.plan(recipe, job.model, split)
-    )
+    split = None if most is None or it.part != "model" else SplitLimits(max_bytes=most)
+    plan = inputs.plan(recipe, job.parts.get(it.part, job.model), split)
+    plan = replace(plan, warnings=tuple(map(in_file_words, plan.warnings)))
+    return Item(wish=it.wish, label=it.label, name=it.name, part=it.part, recipe=recipe, plan=plan)
 
 
 def step_of(item: Item | Wanted) -> str:
@@ -89,21 +93,31 @@ def made_files(job: Job, items: Sequence[Item]) -> dict[str, Made]:
         for it in missing:
             before = [_state(path) for path in paths[it.name]]
             job.record.put(step_of(it), keys[it.name], {"before": before})
-        with apply_progress(job.ctx.err) as progress:
-            results = apply_plans(
-                [(it.plan, job.folder / f"{it.name}.gguf") for it in missing],
-                registry=job.registry,
-                threads=job.threads,
-                force=True,
-                progress=progress,
-                resume=True,
-                keep=keep_asked(job.ctx.err, progress, keep_part=True),
-            )
-        if unchecked := results[0].unchecked:
-            named = some_of([path.name for path in unchecked], _SHOWN)
+        checked: dict[
+            Path, bool
+        ] = {}  # as the last pass over them found it: what one leaves, another may read
+        for _, those in groupby(missing, lambda it: it.part):
+            checked |= _make(job, list(those))
+        if unchecked := [path.name for path, right in checked.items() if not right]:
+            named = some_of(unchecked, _SHOWN)
             what = f"{named}: not held against the hub's hash, since only a part of it was read"
             print_warning(job.ctx.err, what)
     return {it.name: _hashed(job, it, keys[it.name], paths[it.name]) for it in items}
+
+
+def _make(job: Job, items: Sequence[Item]) -> dict[Path, bool]:
+    """Make files of one part of the model. By the model's files, False for those on the hub that were read in part."""
+    with apply_progress(job.ctx.err) as progress:
+        results = apply_plans(
+            [(it.plan, job.folder / f"{it.name}.gguf") for it in items],
+            registry=job.registry,
+            threads=job.threads,
+            force=True,
+            progress=progress,
+            resume=True,
+            keep=keep_asked(job.ctx.err, progress, keep_part=True),
+        )
+    return {path: path not in results[0].unchecked for path in items[0].plan.model.files}
 
 
 def _key(job: Job, item: Item) -> str:

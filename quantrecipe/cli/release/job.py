@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.output_files import model_stem
+from quantrecipe.cli.release.parts import Opening
 from quantrecipe.engine import Engine, RunOptions
 from quantrecipe.evaluate.requests import model_key
 from quantrecipe.model.model import Model
@@ -32,12 +33,14 @@ class Wanted:
 
     label: what the card calls it, its name without the model's: "Q4_K_M", "fit-5GB"
     name:  of the GGUF, without .gguf
+    part:  what of the model it is: "model", "mmproj" or "mtp"
     recipe: None for a mix that is still to be found
     """
 
     wish: ReleaseFile
     label: str
     name: str
+    part: str
     recipe: Recipe | None
 
 
@@ -48,6 +51,7 @@ class Item:
     wish: ReleaseFile
     label: str
     name: str
+    part: str
     recipe: Recipe
     plan: Plan
 
@@ -131,7 +135,9 @@ class Measured:
 class Job:
     """One run.
 
+    opening:  how the model is read
     folder:   of the release
+    parts:    the model's projector ("mmproj") and draft head ("mtp"), where files are made of them
     domains:  calibration texts, where the matrix is computed
     measured_on, measures: texts to measure on, and whether that is done now
     engine:   llama.cpp; None where nothing needs it, or there is none
@@ -142,8 +148,10 @@ class Job:
     release: Release
     registry: Registry
     model: Model
+    opening: Opening
     folder: Path
     record: Record
+    parts: Mapping[str, Model] = field(default_factory=dict)
     domains: Sequence[Domain] = ()
     measured_on: Sequence[Domain] = ()
     measures: bool = True

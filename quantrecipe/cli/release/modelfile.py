@@ -39,9 +39,10 @@ def why_not_ollama(item: Item, made: Made) -> str:
     return f"ollama doesn't know {', '.join(refused)}" if refused else ""
 
 
-def modelfile_text(file: str, model: Model, *, context: int) -> str:
-    """The Modelfile of a file that lies in the folder above it."""
-    lines = [f"FROM ../{file}", f"PARAMETER num_ctx {context}"]
+def modelfile_text(file: str, model: Model, projector: str | None = None, *, context: int) -> str:
+    """The Modelfile of a file that lies in the folder above it, with its projector if it has one."""
+    lines = [f"FROM ../{name}" for name in (file, projector) if name is not None]
+    lines.append(f"PARAMETER num_ctx {context}")
     for key, name in _SAMPLING.items():
         value = model.metadata.get(key)
         number = None if value is None else value.decode()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.named_recipes import expand_names, print_notes
 from quantrecipe.cli.output_files import model_stem
 from quantrecipe.cli.release.job import Wanted
+from quantrecipe.cli.release.parts import Opening, parts_of, wishes_of
+from quantrecipe.cli.release.wording import at_line
 from quantrecipe.errors import OutputError, Problem, QuantrecipeError, RecipeError
 from quantrecipe.model.model import Model
 from quantrecipe.recipe.load import load_recipe
@@ -19,24 +21,37 @@ from quantrecipe.release.hub_names import file_name_problem
 from quantrecipe.release.release import NO_MATRIX, Release, ReleaseFile
 from quantrecipe.texts import Domain, read_domains
 
-__all__ = ["Prepared", "at_line", "make_folder", "prepared", "read_texts", "require_other_folder"]
+__all__ = ["Prepared", "make_folder", "prepared", "read_texts", "require_other_folder"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """The files that are asked for, and the texts: for the importance matrix, and to measure on."""
+    """The files that are asked for, and the texts: for the importance matrix, and to measure on.
+
+    parts: the model's projector and its draft head, if files are to be made of them
+    """
 
     wanted: Sequence[Wanted]
+    parts: Mapping[str, Model] = field(default_factory=dict)
     domains: Sequence[Domain]
     measured_on: Sequence[Domain]
 
 
-def prepared(ctx: Context, release: Release, model: Model, registry: Registry) -> Prepared:
+def prepared(ctx: Context, release: Release, model: Model, opening: Opening) -> Prepared:
     """Everything that the release names. RecipeError with every problem of it."""
     problems = list(_missing(release))
     wanted: Sequence[Wanted] = ()
+    parts: Mapping[str, Model] = {}
     try:
-        wanted = _wanted_files(ctx, release, model, registry)
+        found = parts_of(ctx, release, model, opening)
+        parts = {part: it.model for part, it in found.items()}
+        wishes = [(part, wish) for part, it in found.items() for wish in wishes_of(part, it.wish)]
+    except RecipeError as error:
+        problems += error.problems
+        wishes = []
+    try:
+        wishes = [*(("model", wish) for wish in release.files), *wishes]
+        wanted = _wanted_files(ctx, release, wishes, model, opening.registry)
     except RecipeError as error:
         problems += error.problems
     texts: list[Sequence[Domain]] = []
@@ -47,7 +62,7 @@ def prepared(ctx: Context, release: Release, model: Model, registry: Registry) -
             problems += error.problems
     if problems:
         raise RecipeError(sorted(problems, key=lambda it: (str(it.file) != release.file, it.line or 0)))
-    return Prepared(wanted=wanted, domains=texts[0], measured_on=texts[1])
+    return Prepared(wanted=wanted, parts=parts, domains=texts[0], measured_on=texts[1])
 
 
 def _missing(release: Release) -> Iterator[Problem]:
@@ -62,13 +77,19 @@ def _missing(release: Release) -> Iterator[Problem]:
             yield Problem(what=f"there is no {path}", remedy=remedy, file=release.file, line=line)
 
 
-def _wanted_files(ctx: Context, release: Release, model: Model, registry: Registry) -> list[Wanted]:
+def _wanted_files(
+    ctx: Context,
+    release: Release,
+    wishes: Sequence[tuple[str, ReleaseFile]],
+    model: Model,
+    registry: Registry,
+) -> list[Wanted]:
     """The files that are asked for, globs written out, each with its name. RecipeError for every problem of them."""
     problems: list[Problem] = []
     found: list[Wanted] = []
-    for wish in release.files:
+    for part, wish in wishes:
         try:
-            found += _wanted(ctx, release, wish, model, registry)
+            found += _wanted(ctx, release, part, wish, model, registry)
         except QuantrecipeError as error:
             problems += at_line(error, release, wish.line)
     problems += _taken_twice(release, found)
@@ -79,24 +100,27 @@ def _wanted_files(ctx: Context, release: Release, model: Model, registry: Regist
 
 
 def _wanted(
-    ctx: Context, release: Release, wish: ReleaseFile, model: Model, registry: Registry
+    ctx: Context, release: Release, part: str, wish: ReleaseFile, model: Model, registry: Registry
 ) -> Iterator[Wanted]:
     if wish.fit is not None:
-        yield _named(release, wish, wish.fit.label, model, None)
+        yield _named(release, part, wish, wish.fit.label, model, None)
         return
     for name in expand_names(ctx, [wish.recipe], registry):
         recipe = load_recipe(name, registry=registry, settings=wish.settings)
-        yield _named(release, wish, recipe.name.rpartition("/")[2], model, recipe)
+        yield _named(release, part, wish, recipe.name.rpartition("/")[2], model, recipe)
 
 
-def _named(release: Release, wish: ReleaseFile, label: str, model: Model, recipe: Recipe | None) -> Wanted:
+def _named(
+    release: Release, part: str, wish: ReleaseFile, label: str, model: Model, recipe: Recipe | None
+) -> Wanted:
     called = release.name or model_stem(model.path)
     name = wish.name.format(model=called, recipe=label)
     if what := file_name_problem(name):
         remedy = "give the release a `name`, or the file one: name: my-model-Q4.gguf"
         raise RecipeError(f"the file would be called {name!r}, which {what}", remedy)
     name = name.removesuffix(".gguf")
-    return Wanted(wish=wish, label=name.removeprefix(called).lstrip("-_.") or name, name=name, recipe=recipe)
+    label = name.removeprefix(called).lstrip("-_.") or name
+    return Wanted(wish=wish, label=label, name=name, part=part, recipe=recipe)
 
 
 def _taken_twice(release: Release, found: Sequence[Wanted]) -> Iterator[Problem]:
@@ -112,18 +136,6 @@ def _taken_twice(release: Release, found: Sequence[Wanted]) -> Iterator[Problem]
                 file=release.file,
                 line=it.wish.line,
             )
-
-
-def at_line(error: QuantrecipeError, release: Release, line: int) -> list[Problem]:
-    """The problems of an error at a line of the release; what else is at fault stands in the text."""
-    return [_at(problem, release, line) for problem in error.problems]
-
-
-def _at(problem: Problem, release: Release, line: int) -> Problem:
-    where = "" if problem.file is None else f"{problem.file}:{f'{problem.line}:' if problem.line else ''} "
-    # What commands take as options are keys here.
-    remedy = problem.remedy.replace("with --imatrix FILE", "with `imatrix:`")
-    return replace(problem, what=f"{where}{problem.what}", remedy=remedy, file=release.file, line=line)
 
 
 def read_texts(release: Release, specs: Sequence[str], line: int) -> tuple[Domain, ...]:

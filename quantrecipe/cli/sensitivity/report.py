@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-import re
 from pathlib import Path
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.output_files import check_folder
 from quantrecipe.cli.pictures.figure import check_pictures
+from quantrecipe.cli.pictures.inline import inline_svg
 from quantrecipe.cli.sensitivity.pictures import draw_costs, draw_front, draw_losses
 from quantrecipe.cli.sensitivity.summary import roles_table, sentences
 from quantrecipe.cli.tables import Kind, Table
@@ -25,11 +25,10 @@ _CAPTIONS = {
     "losses": "What each type loses: dots are types, lines join those that no other beats at their size.",
     "front": "What each size allows. A mix on the line costs least for its bytes, as far as costs add up.",
 }
-# What matplotlib says of itself in an SVG, which a page needn't have three times.
-_METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.4rem } figure { margin: 2rem 0 } figure svg { max-width: 100%; height: auto }
+svg * { stroke-linejoin: round; stroke-linecap: butt }
 figcaption, dt { color: #555 } table { border-collapse: collapse; font-size: 13px } th { text-align: left }
 th, td { padding: .1rem .6rem; border-bottom: 1px solid #ddd } .number { text-align: right }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dd { margin: 0; overflow-wrap: anywhere }
@@ -100,8 +99,8 @@ def _page(found: Sensitivity) -> str:
         "</dl>",
     ]
     for name, draw in _PICTURES.items():
-        svg = _METADATA.sub("", draw(found, "svg").decode())
-        parts.append(f"<figure>{svg[svg.index('<svg') :]}<figcaption>{_CAPTIONS[name]}</figcaption></figure>")
+        svg = inline_svg(draw(found, "svg"), name, _CAPTIONS[name])
+        parts.append(f"<figure>{svg}<figcaption>{_CAPTIONS[name]}</figcaption></figure>")
     parts.append(html_table(roles_table(found)))
     parts += [f"<p>{html.escape(str(said.text))}</p>" for said in sentences(found)]
     if probes := [probe for probe in found.probes if probe.used]:

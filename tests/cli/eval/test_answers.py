@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.evaluated import REFERENCE, run
+from support.pages import read_page
 
 from quantrecipe.evaluate import requests as requests_module
 
@@ -100,6 +101,7 @@ class TestPrompts:
             assert "<pre>&lt;i&gt;0&lt;/i&gt; ```</pre>" in text
             assert "<pre>&lt;b&gt;1&lt;/b&gt;<mark> &lt;b&gt;90&lt;/b&gt;</mark></pre>" in text
             assert text.count("<tr>") == 200
+            assert read_page(text).problems == []
         else:
             assert "## Prompt of line 1\n\n````\n<i>0</i> ```\n````" in text  # no fence in it ends the block
             assert "**much-worse.gguf**: differs from token 1 on\n\n```\n<b>1</b> <b>90</b>\n```" in text

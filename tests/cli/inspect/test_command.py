@@ -263,3 +263,18 @@ def test_a_file_that_isnt_there(
     monkeypatch.chdir(tmp_path)
     assert main([command, name]) == 1
     assert capsys.readouterr().err.endswith(": there is no such file or folder; check the path\n")
+
+
+def test_headers_of_a_folder_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of 74,000 tensors take a second."""
+    from quantrecipe.model import checkpoint
+
+    read, usual = [], checkpoint.read_safetensors_header
+
+    def counted(path: Path) -> object:
+        read.append(path)
+        return usual(path)
+
+    monkeypatch.setattr(checkpoint, "read_safetensors_header", counted)
+    assert "blk.0.attn_v" in inspect(EXAMPLE, "--tensors").stdout
+    assert read == [EXAMPLE / "model.safetensors"]

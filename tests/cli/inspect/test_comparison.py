@@ -116,3 +116,16 @@ def test_the_exit_status(line: str, status: int) -> None:
 def test_with_a_filter_nothing_is_said_of_metadata(capsys: Output) -> None:
     assert main(["inspect", "a.gguf", "b.gguf", "--filter", "*attn_v*"]) == 0
     assert "metadata" not in capsys.readouterr().out
+
+
+def test_long_texts_are_shown_where_they_part(tmp_path: Path, capsys: Output) -> None:
+    """Chat templates, and recipes with their parents, begin alike."""
+    for name, last in (("one", "first"), ("other", "second")):
+        template = GGUFValue.of(ValueType.STRING, f"{'{{ x }}' * 40}{last}{'.' * 100}")
+        metadata = llama_metadata() | {"tokenizer.chat_template": template}
+        write_gguf(tmp_path / f"{name}.gguf", llama_tensors(layers=1), metadata)
+    main(["inspect", str(tmp_path / "one.gguf"), str(tmp_path / "other.gguf")])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "… x }}{{ x }}first......" in out
+    assert "… x }}{{ x }}second....." in out
+    assert "(386 characters)" in out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from support.pages import read_page
@@ -44,3 +45,22 @@ def test_colours_are_the_page_s_and_text_is_text() -> None:
 
 def test_the_same_figure_is_the_same_text() -> None:
     assert drawn("a") == drawn("a")
+
+
+def test_every_page_that_the_program_makes_is_read_by_a_test() -> None:
+    """`read_page` finds ids that are there twice, among others. A new page gets such a test, and its place here."""
+    root = Path(__file__).parents[3]
+    begins = re.compile(r"""['"]<!doctype html""", re.IGNORECASE)
+    made = {
+        path.relative_to(root / "quantrecipe").as_posix()
+        for path in (root / "quantrecipe").rglob("*.py")
+        if begins.search(path.read_text(encoding="utf-8"))
+    }
+    read = {
+        "cli/report/frame.py": "report/test_command.py",
+        "cli/sensitivity/report.py": "sensitivity/test_report.py",
+        "cli/eval/answers.py": "eval/test_command.py",
+    }
+    assert made == set(read)
+    for test in read.values():
+        assert ".problems == []" in (root / "tests/cli" / test).read_text(encoding="utf-8")

@@ -489,7 +489,7 @@ def test_everything_that_is_wrong_is_told_at_once(invented: InventedEngine) -> N
         "release.yaml:3: no installed plugin ships recipes under 'nothing'",
         "release.yaml:5: A.gguf would be written twice: the entry of line 4 has this name, too",
         "release.yaml:6: there is no gone.gguf; paths are relative to this file",
-        "release.yaml:6: --set nothing: the recipe has no such variable",
+        "release.yaml:6: `set: nothing`: the recipe has no such variable",
         "release.yaml:7: gone.txt:",
         "release.yaml:8: other/code.txt:",
         "release.yaml: there is no no-grams",

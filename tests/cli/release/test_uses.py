@@ -17,6 +17,7 @@ from quantrecipe.cli.release.charts import draw_losses, draw_spending
 from quantrecipe.cli.release.front_matter import front_matter, origin_of
 from quantrecipe.cli.release.job import Figures, Item, Job, Made, Measured
 from quantrecipe.cli.release.modelfile import why_not_ollama
+from quantrecipe.cli.release.parts import Opening
 from quantrecipe.cli.release.uses import Uses, uses_of
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.memory.device import Settings, reserved
@@ -48,6 +49,7 @@ def job(model: Model, text: str = "") -> Job:
         release=release(text),
         registry=REGISTRY,
         model=model,
+        opening=Opening(path=model.path, registry=REGISTRY),
         folder=Path("nowhere"),
         record=Record(Path("nowhere")),
     )
@@ -59,7 +61,7 @@ def items(model: Model, names: Mapping[str, float] = LOSSES) -> list[Item]:
         recipe = load_recipe(f"llama.cpp/{name}", registry=REGISTRY)
         plan = make_plan(recipe, model, registry=REGISTRY)
         wish = release().files[0]
-        found.append(Item(wish=wish, label=name, name=f"m-{name}", recipe=recipe, plan=plan))
+        found.append(Item(wish=wish, label=name, name=f"m-{name}", part="model", recipe=recipe, plan=plan))
     return found
 
 
@@ -186,6 +188,7 @@ def test_speed_where_it_was_measured(model: Model, its: list[Item], monkeypatch:
         origin=("", ""),
         charts=[],
         modelfiles=[],
+        parts=[],
     )
     card = card_body(facts)
     rows = [line for line in card.splitlines() if line.startswith("| [m-")]

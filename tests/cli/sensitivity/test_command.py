@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click import Choice
 from support.models import llama_tensors, write_gguf
+from support.pages import read_page
 from support.resident_engine import StandIn
 
 from quantrecipe.cli import main
@@ -94,6 +95,7 @@ def test_a_report_is_one_page_or_a_folder(model: Path, capsys: pytest.CaptureFix
     assert page.count("<svg") == 3
     assert set(re.findall(r"https?://[^/\"]+", page)) <= {"http://www.w3.org"}  # nothing is fetched
     assert "ffn_down" in page
+    assert read_page(page).problems == []
     assert main([*arguments, "pictures"]) == 0
     names = {path.name for path in Path("pictures").iterdir()}
     assert names == {f"{name}.{kind}" for name in ("costs", "losses", "front") for kind in ("png", "svg")}

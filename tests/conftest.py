@@ -7,10 +7,13 @@ in .ci/run, tries all of them, and `explore` looks for new ones, ten times as ma
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from support.chromium import launched
 
 settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.register_profile("full", max_examples=100, derandomize=True, deadline=None)
@@ -32,3 +35,10 @@ def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is known of how fast this machine is; a test that wants to know it names a folder."""
     monkeypatch.setattr("quantrecipe.speed.folder.speed_folder", lambda: Path("there is no such folder"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A browser, which all tests of pages share: playwright can't be there twice in one process."""
+    with launched() as browser:
+        yield browser

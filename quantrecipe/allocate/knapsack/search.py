@@ -105,7 +105,7 @@ def search(table: Table, bound: Bound, options: NDArray[np.int64], *, worth: flo
         states = states.only(alive)
         steps.append(states)
         kept += len(alive)
-    if not len(states.cost):
+    if not len(states.cost) or (not candidates and (slack < 0).any()):
         return Found(choice=None, cost=math.inf, bound=bound.value + dropped)
     best = int(np.lexsort((*states.uses.T, states.cost))[0])
     cost = int(table.cost[bound.base].sum(dtype=np.int64)) + int(states.cost[best])

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from support.chromium import launched
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before anything imports NumPy, which reads it then
 
@@ -47,3 +50,10 @@ def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is known of how fast this machine is; a test that wants to know it names a folder."""
     monkeypatch.setattr("quantrecipe.speed.folder.speed_folder", lambda: Path("there is no such folder"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A browser, which all tests of pages share: playwright can't be there twice in one process."""
+    with launched() as browser:
+        yield browser

@@ -5,13 +5,12 @@ It needs the extra `browser` and a Chromium: Debian's, or what $QUANTRECIPE_CHRO
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.chromium import launched, violations
+from support.chromium import violations
 
 from quantrecipe.cli import main
 
@@ -23,13 +22,6 @@ PAGES = {
     "experts": ["quantrecipe/chat", "shapes/qwen3-30b-a3b"],
     "hybrid": ["Q3_K_M", "Q4_K_M", "shapes/qwen3-coder-next"],
 }
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """All tests here share it."""
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module", params=PAGES)

@@ -6,15 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.chromium import launched
 from support.studio_page import Started
-
-
-@pytest.fixture(scope="package")
-def chromium() -> Iterator[Any]:
-    """A browser, which all tests here share."""
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="package")

@@ -157,6 +157,8 @@ def noted(out: Path, plan: Plan) -> int:
             done.add(record[1])
         elif record[0] == "rows":
             rows[record[1]] = rows.get(record[1], 0) + record[3] - record[2]
+        elif record[0] == "first":  # some of them may have been noted by themselves, too
+            rows[record[1]] = max(rows.get(record[1], 0), record[2])
     tensors = [a.tensor for a in plan.assignments]
     return sum(tensors[n].size for n in done) + sum(
         count * tensors[n].cols for n, count in rows.items() if n not in done

@@ -156,7 +156,7 @@ class TestRequests:
         status, message = page.error("move", {"model": "m1"})
         assert (status, "Object missing required field `goal`" in message) == (422, True)
 
-    @pytest.mark.parametrize("name", ROUTES.keys() - {"model"})
+    @pytest.mark.parametrize("name", sorted(ROUTES.keys() - {"model"}))
     def test_a_model_that_is_not_open(self, page: Page, name: str) -> None:
         status, message = page.error(name, ROUTES[name] | {"model": "m9"})
         assert (status, message) == (404, "no model is open under this name")

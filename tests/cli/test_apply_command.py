@@ -190,7 +190,7 @@ BIG = ["apply", "llama.cpp/Q4_K_M", "big.gguf", "-o", "out.gguf", "--threads", "
 def signalled(number: signal.Signals, *more: str) -> tuple[int, str]:
     """Run `BIG`, and send a signal when it has noted some rows: its status, and what it said."""
     if not Path("big.gguf").exists():
-        write_gguf(Path("big.gguf"), llama_tensors(layers=1, cols=1024, hidden=4096))
+        write_gguf(Path("big.gguf"), llama_tensors(layers=2, cols=1024, hidden=4096))
     process = subprocess.Popen(
         [sys.executable, "-m", "quantrecipe", *BIG, *more],
         stdin=subprocess.DEVNULL,
@@ -200,7 +200,8 @@ def signalled(number: signal.Signals, *more: str) -> tuple[int, str]:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # jobs in the background ignore SIGINT
     )
     journal = Path("out.gguf.quantrecipe-journal")
-    while process.poll() is None and not (journal.exists() and b'["rows"' in journal.read_bytes()):
+    noted = re.compile(rb'\["(rows|first)"')
+    while process.poll() is None and not (journal.exists() and noted.search(journal.read_bytes())):
         time.sleep(0.002)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)

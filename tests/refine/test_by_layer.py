@@ -49,7 +49,7 @@ class Layered(Figures):
     def session(self, path: Path, *, writable: bool, **_: Any) -> Session:
         assert writable
         self.opened.append(OpenModel(path, ["blk.1.attn_k.weight"]))
-        return Session(self.opened[-1], "")
+        return Session(self.opened[-1], "", lambda: False)
 
     def score(self, file: Path | Session, reference: Reference, progress: Any = None, **_: Any) -> Positions:
         at = file.model.path if isinstance(file, Session) else file

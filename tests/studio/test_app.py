@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.pages import read_page
 from support.studio import PORT, TOKEN, Page, size_goal
 
 from quantrecipe import __version__
@@ -96,6 +97,7 @@ class TestStrangers:
         assert response.status_code == 403
         assert "the address that" in response.text
         assert "the-token" not in response.text
+        assert read_page(response.text).problems == []
 
     @pytest.mark.parametrize("path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static//etc/passwd"])
     def test_static_files_are_those_of_the_page(self, page: Page, path: str) -> None:

@@ -57,10 +57,11 @@ def test_every_page_that_the_program_makes_is_read_by_a_test() -> None:
         if begins.search(path.read_text(encoding="utf-8"))
     }
     read = {
-        "cli/report/frame.py": "report/test_command.py",
-        "cli/sensitivity/report.py": "sensitivity/test_report.py",
-        "cli/eval/answers.py": "eval/test_command.py",
+        "cli/report/frame.py": "cli/report/test_command.py",
+        "cli/sensitivity/report.py": "cli/sensitivity/test_report.py",
+        "cli/eval/answers.py": "cli/eval/test_answers.py",
+        "studio/app.py": "studio/test_app.py",
     }
     assert made == set(read)
     for test in read.values():
-        assert ".problems == []" in (root / "tests/cli" / test).read_text(encoding="utf-8")
+        assert ".problems == []" in (root / "tests" / test).read_text(encoding="utf-8")

@@ -28,6 +28,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from models import write_llama
 from rich.console import Console
@@ -122,7 +123,7 @@ def cells(turn: Turn) -> tuple[str, str, str]:
     return f"{turn.seconds:.2f} s", f"{turn.cpu:.2f} s", f"{turn.peak_mb:.0f} MB"
 
 
-def measure_model(name: str, folder: Path, args: argparse.Namespace) -> list[dict[str, object]]:
+def measure_model(name: str, folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """All that is wanted of one model; a source is removed before the next is made, if nobody keeps them."""
     rows = []
     for source in args.sources:

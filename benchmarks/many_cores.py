@@ -249,7 +249,7 @@ class Bench:
             floats.put(np.empty(PART_WEIGHTS, np.float32))
             rows = StoredRows(
                 tensor=tensor,
-                stored=self.model([tensor]).sources[tensor.name],
+                source=self.model([tensor]).sources[tensor.name],
                 format=self.registry.formats["BF16"],
                 group=1,
                 reader=reader,

@@ -69,7 +69,7 @@ def main() -> None:
 def measure(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """All figures of one model."""
     path = folder / f"{name.replace(' ', '-').replace(',', '')}.gguf"
-    weights = write_llama(path, **MODELS[name])
+    weights = write_llama(path, **MODELS[name])  # type: ignore[arg-type]  # sizes, all of them numbers
     small = folder / "compile.gguf"
     write_llama(small, layers=1, cols=512, hidden=512, vocab=512, experts=MODELS[name].get("experts", 0))
     out, whole_file = folder / "measured.jsonl", folder / "whole.jsonl"
@@ -117,7 +117,7 @@ def predicted(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     what = functools.partial(
         Measurement,
         types=choose_types(registry),
-        analysis=registry.analyses["imatrix" if importance else "error"],
+        analysis=registry.tensor_analysis("imatrix" if importance else "error"),
         threads=args.threads,
     )
     found, seconds = [], []
@@ -152,8 +152,8 @@ def predicted(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def measured(model: Path, out: Path, args: argparse.Namespace, *more: str) -> tuple[float, float]:
     """Seconds, and the peak of memory in MB."""
     command = [sys.executable, "-m", "quantrecipe", "sensitivity", str(model), "-o", str(out), "--json"]
-    seconds, peak, _ = run([*command, "--threads", str(args.threads), *more])
-    return seconds, peak
+    turn = run([[*command, "--threads", str(args.threads), *more]], lambda: None)
+    return turn.seconds, turn.peak_mb
 
 
 if __name__ == "__main__":

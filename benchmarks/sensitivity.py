@@ -83,7 +83,7 @@ def measured(args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each way."""
     registry = load_registry(plugins=False)
     model, importance = open_model(args.model, registry=registry), read_importance(args.imatrix)
-    what = Measurement(types=choose_types(registry), analysis=registry.analyses["imatrix"])
+    what = Measurement(types=choose_types(registry), analysis=registry.tensor_analysis("imatrix"))
     found = measure(model, args.work / "losses.jsonl", what, registry=registry, importance=importance)
     digests = {tensor.name: tensor.digest for tensor in found.tensors.values()}
     texts = tuple(read_text(text) for text in args.text)
@@ -137,7 +137,7 @@ def simulated(args: argparse.Namespace) -> list[dict[str, Any]]:
     """The same from recorded alphas, the mean over worlds."""
     registry = load_registry(plugins=False)
     model, importance = open_model(args.model, registry=registry), read_importance(args.imatrix)
-    what = Measurement(types=choose_types(registry), analysis=registry.analyses["imatrix"])
+    what = Measurement(types=choose_types(registry), analysis=registry.tensor_analysis("imatrix"))
     found = measure(model, args.work / "losses.jsonl", what, registry=registry, importance=importance)
     with args.simulate.open(encoding="utf-8") as file:
         file.readline()

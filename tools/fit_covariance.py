@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from make_prior import Measured, from_probes, from_suite
@@ -57,7 +58,7 @@ def case(model: Measured) -> tuple[list[TensorInfo], dict[str, float], int, np.n
     return tensors, {t.name: prior[t.name].doubt for t in tensors}, model.layers, np.clip(gaps, -3, 3)
 
 
-def cost(x: np.ndarray, names: list[str], cases: list[tuple]) -> float:
+def cost(x: np.ndarray, names: list[str], cases: list[tuple[Any, ...]]) -> float:
     """Minus the log of the probability of all models, up to a constant."""
     posterior.SHARES.update(zip(names, np.exp(x[:-1]), strict=True))
     posterior.LENGTH = float(np.exp(x[-1]))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import xxhash
@@ -29,14 +29,14 @@ from quantrecipe.output.shares.part import Shift, require_room
 from quantrecipe.output.shares.piece import read_piece
 from quantrecipe.output.shares.units import WorkUnit
 from quantrecipe.output.space import require_space
-from quantrecipe.output.store.store import open_store
+from quantrecipe.output.store.store import Store, open_store
 from quantrecipe.output.transform import Handling, Nan
 from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.wording import some_of
 
-__all__ = ["Gathered", "assemble", "gather", "incomplete", "missing_units", "remove_damaged"]
+__all__ = ["Gathered", "assemble", "gather", "incomplete", "missing_units", "remove_damaged", "result_of"]
 
 _CHUNK = 4 << 20  # bytes that are read and written in one go
 _SHOWN = 3
@@ -144,12 +144,25 @@ def assemble(
         write_headers(plan, parts, gathered.sources, gathered.written, gathered.remarked)
         give_names(parts)
     found.remove()
-    return Result(
+    return replace(
+        result_of(plan, gathered, shift, kept),
         paths=tuple(paths),
-        nbytes=plan.nbytes,
         threads=threads,
         seconds=time.perf_counter() - begin - compiled,
         compile_seconds=compiled,
+        differing=tuple(damaged),
+        unchecked=unchecked,
+    )
+
+
+def result_of(plan: Plan, gathered: Gathered, shift: Shift, kept: Store | None) -> Result:
+    """What became of all pieces together. Times, and where they went, are for the caller to say."""
+    return Result(
+        paths=(),
+        nbytes=plan.nbytes,
+        threads=0,
+        seconds=0.0,
+        compile_seconds=0.0,
         read=shift.read,
         hashes={a.tensor.name: gathered.sources[a.owner or a.tensor.name] for a in plan.assignments},
         nonfinite=gathered.lost,
@@ -157,8 +170,6 @@ def assemble(
         reused=(),
         from_store=tuple(shift.from_store),
         store_problems=() if kept is None else tuple(kept.problems),
-        differing=tuple(damaged),
-        unchecked=unchecked,
     )
 
 

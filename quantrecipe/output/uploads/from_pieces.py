@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,14 @@ from quantrecipe.errors import OutputError
 from quantrecipe.output.apply import Result
 from quantrecipe.output.headers import encoded_headers
 from quantrecipe.output.progress import Progress, Silent
-from quantrecipe.output.shares.assemble import Gathered, gather, incomplete, missing_units, remove_damaged
+from quantrecipe.output.shares.assemble import (
+    Gathered,
+    gather,
+    incomplete,
+    missing_units,
+    remove_damaged,
+    result_of,
+)
 from quantrecipe.output.shares.folder import open_pieces
 from quantrecipe.output.shares.make import MadeRange, Maker
 from quantrecipe.output.shares.part import Shift, require_room
@@ -98,19 +106,11 @@ def assemble_to(
     finally:
         shift.close()
     found.remove()
-    result = Result(
-        paths=(),
-        nbytes=plan.nbytes,
+    result = replace(
+        result_of(plan, gathered, shift, kept),
         threads=threads,
         seconds=time.perf_counter() - begin - compiled,
         compile_seconds=compiled,
-        read=shift.read,
-        hashes={a.tensor.name: gathered.sources[a.owner or a.tensor.name] for a in plan.assignments},
-        nonfinite=gathered.lost,
-        remarks=gathered.remarks,
-        reused=(),
-        from_store=tuple(shift.from_store),
-        store_problems=() if kept is None else tuple(kept.problems),
         differing=tuple(damaged),
         unchecked=unchecked,
     )

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import xxhash
@@ -112,7 +112,11 @@ class GramIndex:
         try:
             if path.stat().st_size > _MOST_READ:
                 raise ValueError(f"has more than {_MOST_READ:,} bytes")
-            found = typed(json_object(path.read_bytes()), _Index)
+            said = json_object(path.read_bytes())
+            check = said.pop("check", None)  # earlier versions wrote none
+            if check is not None and check != _check_of(said):
+                raise ValueError("it isn't as it was written: its checksum is another one")
+            found = typed(said, _Index)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -170,9 +174,13 @@ class Grams(Mapping[str, "NDArray[np.float32]"]):
         if not 0 <= number < entry.matrices:
             raise IndexError(f"{weight} has {entry.matrices} Gram matrices, and no number {number}")
         size = _triangle(entry.columns)
-        with self._open(entry).open("rb") as file:
-            file.seek(len(_header(entry.matrices, entry.columns)) + 4 * size * number)
-            triangle = np.fromfile(file, "<f4", size)
+        path = self._open(entry)
+        try:
+            with path.open("rb") as file:
+                file.seek(len(_header(entry.matrices, entry.columns)) + 4 * size * number)
+                triangle = np.fromfile(file, "<f4", size)
+        except OSError as error:
+            raise _not_read(path, error) from error
         if triangle.size != size or not np.isfinite(triangle).all():
             raise ImportanceError("is damaged", _AGAIN, file=self._path(entry))
         return _unfolded(triangle, entry.columns)
@@ -190,11 +198,14 @@ class Grams(Mapping[str, "NDArray[np.float32]"]):
     def verify(self) -> None:
         """Read all files, and hold them against their digests. ImportanceError names the first that is damaged."""
         for entry in self.index.inputs:
-            digest = xxhash.xxh3_128()
-            with self._open(entry).open("rb") as file:
-                file.seek(len(_header(entry.matrices, entry.columns)))
-                while data := file.read(_PIECE):
-                    digest.update(data)
+            digest, path = xxhash.xxh3_128(), self._open(entry)
+            try:
+                with path.open("rb") as file:
+                    file.seek(len(_header(entry.matrices, entry.columns)))
+                    while data := file.read(_PIECE):
+                        digest.update(data)
+            except OSError as error:
+                raise _not_read(path, error) from error
             if digest.hexdigest() != entry.digest:
                 what = "doesn't hold what was written: its digest is another one"
                 raise ImportanceError(what, _AGAIN, file=self._path(entry))
@@ -213,8 +224,7 @@ class Grams(Mapping[str, "NDArray[np.float32]"]):
             with path.open("rb") as file:
                 begins, size = file.read(len(header)), path.stat().st_size
         except OSError as error:
-            what = f"can't be read ({error.strerror or error})"
-            raise ImportanceError(what, _AGAIN, file=path) from error
+            raise _not_read(path, error) from error
         expected = len(header) + entry.nbytes
         if size != expected:
             raise ImportanceError(f"has {size:,} bytes (expected: {expected:,})", _AGAIN, file=path)
@@ -291,7 +301,8 @@ def write_index(folder: Path, index: GramIndex) -> None:
     path = folder / _INDEX
     try:
         with whole_file(path) as file:
-            file.write(json.dumps(document, indent=1).encode() + b"\n")
+            said = document | {"check": _check_of(document)}
+            file.write(json.dumps(said, indent=1).encode() + b"\n")
     except OSError as error:
         raise _not_written(path, error) from error
 
@@ -300,6 +311,15 @@ def _not_written(path: Path, error: OSError) -> OutputError:
     what = f"can't be written ({error.strerror or error})"
     remedy = "make room, and run the command again: inputs that are finished aren't computed anew"
     return OutputError(what, remedy, file=path)
+
+
+def _not_read(path: Path, error: OSError) -> ImportanceError:
+    return ImportanceError(f"can't be read ({error.strerror or error})", _AGAIN, file=path)
+
+
+def _check_of(document: dict[str, Any]) -> str:
+    """The checksum of what an index says: XXH3-64, in hex, of its JSON in one form."""
+    return xxhash.xxh3_64_hexdigest(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
 
 
 def _unfolded(triangle: NDArray[np.float32], columns: int) -> NDArray[np.float32]:

@@ -18,8 +18,8 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 from support.examples import sampled
+from support.gram_statistics import write_statistics
 from support.models import llama_metadata, llama_tensors, write_gguf
-from support.statistics import write_statistics
 from support.trial_figures import Figures
 
 from quantrecipe.cli import main

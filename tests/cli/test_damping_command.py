@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from support.gram_statistics import write_statistics
 from support.models import llama_metadata, llama_tensors, write_gguf
-from support.statistics import write_statistics
 
 import quantrecipe.engine
 import quantrecipe.refine

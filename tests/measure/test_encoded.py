@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.gram_statistics import write_statistics
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.resident_engine import REGISTRY, StandIn
-from support.statistics import write_statistics
 
 from quantrecipe import open_model
 from quantrecipe.api import InputStatistics

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from support.gram_statistics import write_statistics
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
-from support.statistics import write_statistics
 
 from quantrecipe.api import Encoder
 from quantrecipe.calibration.gram import Grams

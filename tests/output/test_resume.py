@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.gram_statistics import write_statistics
 from support.imatrix_files import write_gguf_imatrix
 from support.interrupted import LEFT, left_after, put_back
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
-from support.statistics import write_statistics
 
 from quantrecipe.errors import ModelError, NonFiniteError, OutputError
 from quantrecipe.importance.read_importance import read_importance

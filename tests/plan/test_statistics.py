@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.gram_statistics import write_statistics
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.recipes import recipe, rule
-from support.statistics import write_statistics
 
 from quantrecipe.api import Encoder
 from quantrecipe.calibration.gram import Grams

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.gram_statistics import write_statistics
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.recipes import recipe
 from support.resident_engine import OpenModel, Session, read_file
-from support.statistics import write_statistics
 from support.trial_figures import SCORED, Figures
 
 from quantrecipe.engine import EngineFacts

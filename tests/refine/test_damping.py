@@ -8,9 +8,9 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from support.exchanged import Exchanged
+from support.gram_statistics import write_statistics
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
-from support.statistics import write_statistics
 
 from quantrecipe.calibration.gram import Grams
 from quantrecipe.errors import PlanError

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.gram_statistics import write_statistics
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe
-from support.statistics import write_statistics
 from support.trial_figures import SCORED, Figures
 
 from quantrecipe.errors import EvaluationError, OutputError

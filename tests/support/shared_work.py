@@ -22,10 +22,10 @@ from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import Registry, load_registry
+from support.gram_statistics import write_statistics
 from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
-from support.statistics import write_statistics
 
 __all__ = ["KINDS", "SMALL", "HeldProcess", "plan_of_kind", "same_files", "small_row_units"]
 

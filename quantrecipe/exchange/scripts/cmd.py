@@ -28,6 +28,7 @@ _IF = re.compile(
 )
 _ELSE = re.compile(r"else\b\s*", re.IGNORECASE)
 _SET = re.compile(r'set\s+(?:"([^"=/]+)=([^"]*)"|([^"=/\s][^"=]*)=(.*))', re.IGNORECASE | re.DOTALL)
+_BLOCK = re.compile(r"[\s@]*(?:for|if|else|\)\s*else)\b", re.IGNORECASE)
 _REDIRECT = re.compile(r'\d?(?:>>?|<)\s*(?:&\d|"[^"]*"|[^\s&|<>]+)')
 _UNKNOWN = re.compile(r"%[^%\s=:]+(?::[^%]*)?%|%~?[a-z]*\d|%\*|%%?~?[A-Za-z]\b|![A-Za-z_]\w*!")
 
@@ -119,11 +120,13 @@ def _with(body: str, name: str, value: str) -> str:
 
 def _lines(text: str, line: int) -> Iterator[tuple[int, str]]:
     """Yield commands with the lines in which they begin. `^` joins lines, and so do open parentheses of for and if."""
-    whole, begin = "", line
+    whole, begin, brackets = "", line, _Brackets()
     for number, part in enumerate(text.split("\n"), start=line):
-        begin = begin if whole else number
+        if not whole:
+            begin, brackets = number, _Brackets()
         whole += part
-        if re.match(r"[\s@]*(for|if|else|\)\s*else)\b", whole, re.IGNORECASE) and _open(whole):
+        brackets.read(part)
+        if brackets.open and _BLOCK.match(whole):
             whole += "\n"  # what is within is read when the block is
         elif part.endswith("^") and not part.endswith("^^"):
             whole = whole[:-1] + "\n"
@@ -134,9 +137,28 @@ def _lines(text: str, line: int) -> Iterator[tuple[int, str]]:
         yield begin, whole
 
 
-def _open(text: str) -> bool:
-    bare = re.sub(r'"[^"]*"', "", text)
-    return bare.count("(") > bare.count(")")
+class _Brackets:
+    """How many parentheses are open outside of quotes, in a text that comes in parts."""
+
+    def __init__(self) -> None:
+        self._outside = self._quoted = 0
+        self._in_quotes = False
+
+    @property
+    def open(self) -> bool:
+        """A quote that isn't closed is none."""
+        return self._outside + self._quoted > 0
+
+    def read(self, part: str) -> None:
+        """Take the next part into account."""
+        for place, piece in enumerate(part.split('"')):
+            if place:
+                self._in_quotes, self._quoted = not self._in_quotes, 0
+            depth = piece.count("(") - piece.count(")")
+            if self._in_quotes:
+                self._quoted += depth
+            else:
+                self._outside += depth
 
 
 def _closing(text: str) -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from support.evaluated import REFERENCE, run
+from support.gram_statistics import write_statistics
 from support.imatrix_files import with_provenance
-from support.statistics import write_statistics
 
 from quantrecipe.errors import EvaluationError
 from quantrecipe.importance.provenance import Provenance

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.gram_statistics import write_statistics
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.resident_engine import StandIn
-from support.statistics import write_statistics
 
 from quantrecipe.cli import main
 from quantrecipe.cli.options.limits import KV_TYPES as OFFERED

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.statistics import whole
+from support.gram_statistics import whole
 
 from quantrecipe.api import InputStatistics
 from quantrecipe.encoders.feedback.encoder import Feedback, predicted_damping

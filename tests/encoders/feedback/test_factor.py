@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.statistics import whole
+from support.gram_statistics import whole
 
 from quantrecipe.encoders.feedback.factor import TILE, factorize
 from quantrecipe.encoders.feedback.products import STRIP

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.statistics import whole
+from support.gram_statistics import whole
 
 from quantrecipe import load_registry
 from quantrecipe.api import Grid, InputStatistics

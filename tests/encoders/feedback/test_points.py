@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from support.gram_statistics import whole
 from support.point_grids import GRIDS
-from support.statistics import whole
 
 from quantrecipe import load_registry
 from quantrecipe.api import PointGrid

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.gram_statistics import write_statistics
 from support.interrupted import left_after, put_back
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
-from support.statistics import write_statistics
 
 from quantrecipe.errors import NonFiniteError
 from quantrecipe.model.open_model import open_model

@@ -141,24 +141,18 @@ class _Brackets:
     """How many parentheses are open outside of quotes, in a text that comes in parts."""
 
     def __init__(self) -> None:
-        self._outside = self._quoted = 0
-        self._in_quotes = False
+        self._depth, self._quoted = 0, False
 
     @property
     def open(self) -> bool:
-        """A quote that isn't closed is none."""
-        return self._outside + self._quoted > 0
+        return self._depth > 0
 
     def read(self, part: str) -> None:
         """Take the next part into account."""
         for place, piece in enumerate(part.split('"')):
-            if place:
-                self._in_quotes, self._quoted = not self._in_quotes, 0
-            depth = piece.count("(") - piece.count(")")
-            if self._in_quotes:
-                self._quoted += depth
-            else:
-                self._outside += depth
+            self._quoted ^= place > 0
+            if not self._quoted:
+                self._depth += piece.count("(") - piece.count(")")
 
 
 def _closing(text: str) -> int:

@@ -248,3 +248,18 @@ def test_any_script_is_read_or_refused(text: str, file: str) -> None:
         read_script(text, file)
     except RecipeError as error:
         assert str(error)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        'if exist "a(b" (\n  echo x\n)\n',
+        'if exist x (\n  echo "("\n)\n',
+        "echo (\nif exist x echo y\n",
+        "if exist x (\n  for %%q in (1 2) do (\n    echo %%q\n  )\n)\n",
+    ],
+)
+def test_commands_behind_a_block_stand_alone(before: str) -> None:
+    """A bracket counts outside of quotes, and each command has its own."""
+    text = f"{before}llama-quantize a.gguf Q4_0\nllama-quantize b.gguf Q5_0\n"
+    assert words(text, "c.bat") == [["a.gguf", "Q4_0"], ["b.gguf", "Q5_0"]]

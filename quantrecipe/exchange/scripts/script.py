@@ -22,20 +22,25 @@ MAX_SCRIPT = 1 << 20
 
 SHELLS: dict[Dialect, str] = {"sh": "a POSIX shell", "cmd": "Windows' cmd", "powershell": "PowerShell"}
 
+# Space at the beginning of a line is [^\S\n]*: from each of many blank lines on, \s* would read all that follow.
 _EVIDENCE: tuple[tuple[Dialect, int, str, str], ...] = (
     ("sh", 9, r"\A#!", "its first line"),
     ("sh", 4, r"\\\n", "\\ at the end of a line"),
-    ("sh", 3, r"(?m)^\s*(?:export\s+)?[A-Za-z_]\w*\+?=", "name=value"),
-    ("sh", 3, r"(?m)^\s*(?:done|fi|then|esac)\b|\bdo\s*$", "done or fi"),
+    ("sh", 3, r"(?m)^[^\S\n]*(?:export\s+)?[A-Za-z_]\w*\+?=", "name=value"),
+    ("sh", 3, r"(?m)^[^\S\n]*(?:done|fi|then|esac)\b|\bdo\s*$", "done or fi"),
     ("sh", 2, r"\$\{?[a-z_]\w*\}?|\$\(", "$name"),
     ("sh", 1, r"'", "single quotes"),
-    ("cmd", 9, r"(?mi)^\s*@?(?:echo\s+off|setlocal|rem\s)|^\s*::", "echo off, setlocal or rem"),
+    ("cmd", 9, r"(?mi)^[^\S\n]*@?(?:echo\s+off|setlocal|rem\s)|^[^\S\n]*::", "echo off, setlocal or rem"),
     ("cmd", 6, r"\^[ \t]*\n", "^ at the end of a line"),
-    ("cmd", 5, r"(?mi)^\s*@?set\s+\"?\w+=|%%?~?\w+%|\bin\s*\(.*\)\s*do\b", "set, %name% or for … in ( )"),
+    (
+        *("cmd", 5),
+        r"(?mi)^[^\S\n]*@?set\s+\"?\w+=|%%?~?\w+%|\bin\s*\((?:[^()\n]|\([^()\n]*\))*\)\s*do\b",
+        "set, %name% or for … in ( )",
+    ),
     ("powershell", 6, r"`[ \t]*\n", "` at the end of a line"),
-    ("powershell", 9, r"(?mi)^\s*\$[\w:]+\s*\+?=|\$env:\w|\bforeach\s*\(", "$name = or foreach"),
+    ("powershell", 9, r"(?mi)^[^\S\n]*\$[\w:]+\s*\+?=|\$env:\w|\bforeach\s*\(", "$name = or foreach"),
     ("powershell", 9, r"(?i)\bstart-process\b|-argumentlist\b", "Start-Process"),
-    ("powershell", 5, r"(?m)^\s*&\s+[\"'$.]|@[\"']\n", "& before the program"),
+    ("powershell", 5, r"(?m)^[^\S\n]*&\s+[\"'$.]|@[\"']\n", "& before the program"),
     ("cmd", 3, r"(?m)(?:^|[\s\"'=])(?:[A-Za-z]:\\|\\\\\w|\.{1,2}\\)", "paths with backslashes"),
     ("cmd", 2, r"\.exe\b", ".exe"),
 )
@@ -47,11 +52,11 @@ _WINDOWS = ("paths with backslashes", ".exe")
 _ENDINGS: tuple[tuple[str, Dialect], ...] = (
     (".sh", "sh"), (".bash", "sh"), (".zsh", "sh"), (".bat", "cmd"), (".cmd", "cmd"), (".ps1", "powershell"),
 )  # fmt: skip
-_CALL = re.compile(r"(?mi)^(?!\s*#)(?:.*[\s\"'/\\&])?(?:llama-)?quantize(?:\.exe)?[\"']?(?:\s|$)")
+_CALL = re.compile(r"(?mi)^(?![^\S\n]*#)(?:.*[\s\"'/\\&])?(?:llama-)?quantize(?:\.exe)?[\"']?(?:\s|$)")
 _FENCE = re.compile(r"^\s*(?:```|~~~)")
 _PROMPT = re.compile(
-    r"(?m)^(\s*)(?:\$|>|PS [^>\n]*>|[A-Za-z]:\\[^>\n]*>|!)[ \t]*"
-    r"(?=\S*(?:llama-)?quantize\b|\S+=\S* \S*llama-quantize)"
+    r"(?m)^([^\S\n]*)(?:\$|>|PS [^>\n]*>|[A-Za-z]:\\[^>\n]*>|!)[ \t]*"
+    r"(?=\S*(?:llama-)?quantize\b|[^\s=]+=\S* \S*llama-quantize)"
 )
 """What a terminal or a notebook prints before a command, copied with it."""
 
@@ -98,7 +103,7 @@ def dialect_of(text: str, file: str) -> tuple[Dialect, str]:
             return dialect, f"the name {ending}"
     scores: dict[Dialect, int] = {"sh": 0, "cmd": 0, "powershell": 0}
     shown: dict[Dialect, str] = {"sh": "", "cmd": "", "powershell": ""}
-    bare = re.sub(r"(?m)^\s*#(?!!).*", "", text)  # a comment may say anything
+    bare = re.sub(r"(?m)^[^\S\n]*#(?!!).*", "", text)  # a comment may say anything
     for kind, weight, pattern, name in _EVIDENCE:
         if re.search(pattern, bare):
             scores[kind] += weight

@@ -276,3 +276,12 @@ def test_long_texts_take_no_time(text: str) -> None:
     with suppress(RecipeError):
         read_script(text, "x")
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("begin", ["a=(", "$(", '"$(', "a=${b:-", "{ ", "if ", "a=(${b:-"])
+def test_what_is_nested_a_thousand_times_is_an_error_of_ours(begin: str) -> None:
+    with suppress(RecipeError):
+        read_script(begin * 3000 + " quantize", "x.sh")
+    read_script(
+        "list=(a b)\nlist+=(c)\n" * 50 + 'llama-quantize "${list[0]}" Q4_K\n', "x.sh"
+    )  # one after the other

@@ -22,6 +22,7 @@ MAX_SCRIPT = 1 << 20
 
 SHELLS: dict[Dialect, str] = {"sh": "a POSIX shell", "cmd": "Windows' cmd", "powershell": "PowerShell"}
 
+# Space at the beginning of a line is [^\S\n]*: from each of many blank lines on, \s* would read all that follow.
 _EVIDENCE: tuple[tuple[Dialect, int, str, str], ...] = (
     ("sh", 9, r"\A#!", "its first line"),
     ("sh", 4, r"\\\n", "\\ at the end of a line"),
@@ -32,9 +33,8 @@ _EVIDENCE: tuple[tuple[Dialect, int, str, str], ...] = (
     ("cmd", 9, r"(?mi)^[^\S\n]*@?(?:echo\s+off|setlocal|rem\s)|^[^\S\n]*::", "echo off, setlocal or rem"),
     ("cmd", 6, r"\^[ \t]*\n", "^ at the end of a line"),
     (
-        "cmd",
-        5,
-        r"(?mi)^[^\S\n]*@?set\s+\"?\w+=|%%?~?\w+%|\bin\s*\(.*\)\s*do\b",
+        *("cmd", 5),
+        r"(?mi)^[^\S\n]*@?set\s+\"?\w+=|%%?~?\w+%|\bin\s*\((?:[^()\n]|\([^()\n]*\))*\)\s*do\b",
         "set, %name% or for … in ( )",
     ),
     ("powershell", 6, r"`[ \t]*\n", "` at the end of a line"),
@@ -45,8 +45,7 @@ _EVIDENCE: tuple[tuple[Dialect, int, str, str], ...] = (
     ("cmd", 2, r"\.exe\b", ".exe"),
 )
 """What speaks for a dialect, and how loud. Paths with backslashes stand in both of Windows' shells; `cmd` is taken for
-what is the same in both. (Blanks at the beginning of a line are `[^\\S\\n]`: `\\s` would run on through all empty lines
-behind, from each of them again.)"""
+what is the same in both."""
 
 _WINDOWS = ("paths with backslashes", ".exe")
 
@@ -54,10 +53,10 @@ _ENDINGS: tuple[tuple[str, Dialect], ...] = (
     (".sh", "sh"), (".bash", "sh"), (".zsh", "sh"), (".bat", "cmd"), (".cmd", "cmd"), (".ps1", "powershell"),
 )  # fmt: skip
 _CALL = re.compile(r"(?mi)^(?![^\S\n]*#)(?:.*[\s\"'/\\&])?(?:llama-)?quantize(?:\.exe)?[\"']?(?:\s|$)")
-_FENCE = re.compile(r"^[^\S\n]*(?:```|~~~)")
+_FENCE = re.compile(r"^\s*(?:```|~~~)")
 _PROMPT = re.compile(
     r"(?m)^([^\S\n]*)(?:\$|>|PS [^>\n]*>|[A-Za-z]:\\[^>\n]*>|!)[ \t]*"
-    r"(?=\S*(?:llama-)?quantize\b|\S+=\S* \S*llama-quantize)"
+    r"(?=\S*(?:llama-)?quantize\b|[^\s=]+=\S* \S*llama-quantize)"
 )
 """What a terminal or a notebook prints before a command, copied with it."""
 

@@ -204,6 +204,9 @@ class _Lexer(Cursor):
 
     def _array(self, start: str, line: int) -> ArrayValue:
         self._at += 1
+        self._depth += 1  # a list within a list is none in a shell, and read as one here
+        if self._depth > _MAX_DEPTH:
+            raise unclosed(f"the list {start}( within more than {_MAX_DEPTH} others", line, self._file)
         words: list[ShWord] = []
         while True:
             while self._at < len(self._text) and self._text[self._at] in " \t\n":
@@ -214,6 +217,7 @@ class _Lexer(Cursor):
                 raise unclosed(f"the list {start}(", line, self._file)
             if char == ")":
                 self._at += 1
+                self._depth -= 1
                 name = start.removesuffix("=").removesuffix("+")
                 return ArrayValue(name, tuple(words), start.endswith("+="), line)
             if char == "#":

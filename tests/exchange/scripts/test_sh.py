@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from support.examples import examples
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.scripts.call import Script
 from quantrecipe.exchange.scripts.filters import FILTERS
+from quantrecipe.exchange.scripts.script import read_script
 from quantrecipe.exchange.scripts.sh import read_sh
 
 RECORDER = """#!/bin/sh
@@ -255,3 +258,30 @@ def test_any_script_is_read_or_refused(text: str) -> None:
 def test_filters_refuse_what_they_do_not_know(command: str) -> None:
     name, *args = command.split()
     assert FILTERS[name](args, "a\n") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "quantize in.gguf Q4_K" + "\n" * 60_000,
+        "quantize in.gguf Q4_K\n" + " \t\n" * 20_000,
+        "quantize in.gguf Q4_K\n" + "in(" * 20_000,
+        "$ " + "a=" * 30_000 + " quantize",
+    ],
+    ids=["blank lines", "lines of space", "brackets", "assignments"],
+)
+def test_long_texts_take_no_time(text: str) -> None:
+    """The square of so many characters would be minutes."""
+    start = time.process_time()
+    with suppress(RecipeError):
+        read_script(text, "x")
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("begin", ["a=(", "$(", '"$(', "a=${b:-", "{ ", "if ", "a=(${b:-"])
+def test_what_is_nested_a_thousand_times_is_an_error_of_ours(begin: str) -> None:
+    with suppress(RecipeError):
+        read_script(begin * 3000 + " quantize", "x.sh")
+    read_script(
+        "list=(a b)\nlist+=(c)\n" * 50 + 'llama-quantize "${list[0]}" Q4_K\n', "x.sh"
+    )  # one after the other

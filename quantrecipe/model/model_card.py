@@ -62,22 +62,24 @@ def general_pairs(
 
 
 def _check_front_matter(path: Path) -> None:
-    """ModelError for a card whose front matter is too long, or says far more than it is long. gguf reads the rest."""
+    """ModelError for a card whose front matter is too long, or says far more than it is long. gguf reads the rest.
+
+    Lines end, and tabs are blanks, as in gguf's reader: what ends one is more than \\n (`str.splitlines`).
+    """
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            if file.readline(5).rstrip("\n") != "---":
-                return
-            lines = []
-            left = _MOST_FRONT
-            while (line := file.readline(left + 1)) and line.rstrip("\n") != "---":
-                left -= len(line)
-                lines.append(line)
-                if left < 0:
-                    what = f"its front matter has more than {_MOST_FRONT:,} characters"
-                    raise ModelError(what, "shorten it, or remove it", file=path)
+            content = file.read(_MOST_FRONT + len("---\n---\n"))
     except OSError:  # none, or one that gguf can't read either
         return
-    text = "".join(lines)
+    first, *lines = content.splitlines() or [""]
+    if first != "---":
+        return
+    if "---" in lines:
+        lines = lines[: lines.index("---")]
+    elif len(content) > _MOST_FRONT:
+        what = f"its front matter has more than {_MOST_FRONT:,} characters"
+        raise ModelError(what, "shorten it, or remove it", file=path)
+    text = "\n".join(lines).replace("\t", "  ")
     if "&" in text and "*" in text and _nodes(text) > _MOST_NODES:
         what = f"its front matter says more than {_MOST_NODES:,} values, by aliases of aliases"
         raise ModelError(what, "mend it, or remove it", file=path)

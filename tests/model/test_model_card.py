@@ -30,6 +30,20 @@ def test_aliases_of_aliases_are_refused_at_once(key: str, tmp_path: Path) -> Non
     assert time.process_time() - start < 1
 
 
+@pytest.mark.parametrize("end", ["\v", "\f", "\x1c", "\x85", "\u2028"])
+def test_lines_end_as_gguf_reads_them(end: str, tmp_path: Path) -> None:
+    """YAML's own reader refuses some of these signs, and then nobody would have counted."""
+    front = f"---\n{aliases(9, 9)}tags: *a8\n---\n".replace("\n", end)
+    (tmp_path / "README.md").write_text(front, encoding="utf-8")
+    with pytest.raises(ModelError, match=r"README\.md: its front matter says more than 200,000 values"):
+        general_pairs(tmp_path, "llama", (10**6, 0, 0, 0))
+
+
+def test_tabs_are_blanks_as_for_gguf(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"README\.md: its front matter says more than 200,000 values"):
+        said_by(tmp_path, f"{aliases(9, 9)}tags:\n\t- *a8\n")
+
+
 @pytest.mark.parametrize("sign", ["{x: &b [*b, *b], y: *b}", "&b [*b]", "&b {x: *b}"])
 def test_what_holds_itself_ends(sign: str, tmp_path: Path) -> None:
     assert said_by(tmp_path, f"tags: {sign}\n")["general.architecture"] == "llama"

@@ -51,6 +51,7 @@ This is a model that people know, and an unfair one: the file that we had was ma
 to nothing, and other types of 4 bits lose what they wouldn't lose on weights of full precision. `fit` finds that out:
 at the bytes of Q4_K_M it gives Q4_1. The model's rows have 576 weights, which blocks of 256 can't divide; so fallbacks
 take the place of K and IQ types in most matrices, in presets and in fitted mixes. Two mixes were tried for each preset.
+At the bytes of Q3_K_M the mix is worse than at those of IQ4_XS, which are fewer: on such weights the estimate errs more.
 """,
 }
 """What has to be known of a model."""
@@ -265,7 +266,7 @@ def _draw_sizes(axes: Any, rows: list[dict[str, Any]]) -> None:
             rotation_mode="anchor",
         )
     for way in [way for way in WAYS if way in rows[0]["fitted"]][:1]:
-        label, color = WAYS[way]
+        label, color = WAYS[way][0].replace("`", ""), WAYS[way][1]
         klds = [row["fitted"][way]["figures"]["all"]["kld_mean"] for row in rows]
         axes.plot(bits, klds, "D", color=color, markersize=4, label=f"fitted, {label}", zorder=4)
     axes.set_yscale("log")
@@ -279,7 +280,7 @@ def _draw_changes(axes: Any, rows: list[dict[str, Any]]) -> None:
     mixes = [row["mix"] for row in rows]
     ways = [way for way in WAYS if way in rows[0]["fitted"]]
     for number, way in enumerate(ways):
-        label, color = WAYS[way]
+        label, color = WAYS[way][0].replace("`", ""), WAYS[way][1]
         fitted = [row["fitted"][way] for row in rows]
         axes.errorbar(
             [place + 0.16 * (number - (len(ways) - 1) / 2) for place in range(len(rows))],

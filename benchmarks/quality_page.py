@@ -51,7 +51,7 @@ This is a model that people know, and an unfair one: the file that we had was ma
 to nothing, and other types of 4 bits lose what they wouldn't lose on weights of full precision. `fit` finds that out:
 at the bytes of Q4_K_M it gives Q4_1. The model's rows have 576 weights, which blocks of 256 can't divide; so fallbacks
 take the place of K and IQ types in most matrices, in presets and in fitted mixes. Two mixes were tried for each preset.
-At the bytes of Q3_K_M the mix is worse than at those of IQ4_XS, which are fewer: on such weights the estimate errs more.
+At Q3_K_M's bytes the mix is worse than at IQ4_XS's, which are fewer: on such weights the estimate errs more.
 """,
 }
 """What has to be known of a model."""

@@ -200,7 +200,8 @@ def signalled(number: signal.Signals, *more: str) -> tuple[int, str]:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # jobs in the background ignore SIGINT
     )
     journal = Path("out.gguf.quantrecipe-journal")
-    while process.poll() is None and not (journal.exists() and b'["rows"' in journal.read_bytes()):
+    noted = re.compile(rb'\["(rows|first)"')
+    while process.poll() is None and not (journal.exists() and noted.search(journal.read_bytes())):
         time.sleep(0.002)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -173,7 +174,10 @@ def flipped(scene: Scene, at: int, seed: int, draw: random.Random) -> str:
         said = _SAID.read_text(encoding="utf-8")
         if damaged.name not in said:
             return f"{scene.name}, flip: {damaged.name} is damaged, and the error names it nowhere: {said}"
-        damaged.unlink()  # as the remedy says
+        if f"remove {damaged.parent} " in said:  # as the remedy says
+            shutil.rmtree(damaged.parent)
+        else:
+            damaged.unlink()
     elif status != _OK:
         return f"{scene.name}, flip: a bit of {damaged.name} is an exception that isn't ours ({status})"
     elif not scene.done():

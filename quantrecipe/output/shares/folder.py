@@ -28,7 +28,7 @@ from quantrecipe.plan.plan import Plan
 __all__ = ["Pieces", "open_pieces", "pieces_path"]
 
 _MARKER = "pieces.json"
-_FORMAT = 1
+_FORMAT = 2
 _SUFFIX = ".quantrecipe-pieces"
 _PIECE = re.compile(r"[0-9]{6,9}\.piece")
 
@@ -112,19 +112,32 @@ def open_pieces(
 def _read(folder: Path) -> dict[str, Any] | None:
     path = folder / _MARKER
     try:
-        said = json.loads(path.read_bytes())
+        said: dict[str, Any] = json.loads(path.read_bytes())  # if it is one
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise OutputError(f"{path} is damaged ({error})", f"remove {folder} to start over") from error
     except OSError as error:
         raise write_error(error, path) from error
-    if not isinstance(said, dict) or said.get("quantrecipe-pieces") != _FORMAT:
+    check = said.pop("check", None) if isinstance(said, dict) else None
+    sound = check is not None and check == _check_of(said)
+    foreign = not isinstance(said, dict) or said.get("quantrecipe-pieces") != _FORMAT
+    if not sound and (check is not None or not foreign):
+        raise OutputError(
+            f"{path} is damaged: it isn't as it was written",
+            f"look at the disk; remove {folder} to start over",
+        )
+    if foreign:
         raise OutputError(
             f"{folder} has pieces of another version of quantrecipe",
             "remove it to start over, or name another folder with --pieces",
         )
     return said
+
+
+def _check_of(said: dict[str, Any]) -> str:
+    """XXH3-64, in hex, of what the marker says, in one form."""
+    return xxhash.xxh3_64_hexdigest(json.dumps(said, sort_keys=True).encode())
 
 
 def _write(folder: Path, said: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +152,7 @@ def _write(folder: Path, said: dict[str, Any]) -> dict[str, Any]:
                 f"{folder} isn't a folder of pieces, and isn't empty", "name another folder with --pieces"
             )
         with ours.open("xb") as file:
-            file.write(json.dumps(said).encode() + b"\n")
+            file.write(json.dumps(said | {"check": _check_of(said)}).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         try:

@@ -10,7 +10,7 @@ import pytest
 from support.shared_work import SMALL, plan_of_kind
 
 from quantrecipe.errors import OutputError
-from quantrecipe.output.shares.folder import open_pieces, pieces_path
+from quantrecipe.output.shares.folder import _check_of, open_pieces, pieces_path
 from quantrecipe.output.shares.units import cut, unit_bytes
 from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import load_registry
@@ -83,11 +83,12 @@ def test_another_handling_of_nan_is_refused(plan: Plan, folder: Path) -> None:
 def test_another_version_is_refused(plan: Plan, folder: Path) -> None:
     open_pieces(folder, plan, nan="error")
     said = json.loads((folder / "pieces.json").read_text())
+    del said["check"]
     said["key"]["version"] = "0"
-    (folder / "pieces.json").write_text(json.dumps(said))
+    (folder / "pieces.json").write_text(json.dumps(said | {"check": _check_of(said)}))
     with pytest.raises(OutputError, match="pieces of another version of quantrecipe"):
         open_pieces(folder, plan, nan="error")
-    (folder / "pieces.json").write_text('{"quantrecipe-pieces": 2}')
+    (folder / "pieces.json").write_text('{"quantrecipe-pieces": 1}')
     with pytest.raises(OutputError, match="pieces of another version of quantrecipe"):
         open_pieces(folder, plan, nan="error")
 
@@ -97,6 +98,21 @@ def test_a_damaged_marker_is_named(plan: Plan, folder: Path) -> None:
     (folder / "pieces.json").write_text("{")
     with pytest.raises(OutputError, match=r"pieces.json is damaged"):
         open_pieces(folder, plan, nan="error")
+
+
+def test_every_bit_of_the_marker_that_changes_is_named(plan: Plan, folder: Path) -> None:
+    path, run = folder / "pieces.json", open_pieces(folder, plan, nan="error").run
+    data, named = path.read_bytes(), 0
+    for bit in range(0, 8 * len(data), 29):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            assert open_pieces(folder, plan, nan="error").run == run
+        except OutputError as error:
+            assert "pieces.json is damaged" in str(error)
+            named += 1
+    assert named > 0.9 * len(data) * 8 / 29
 
 
 def test_a_folder_of_something_else_is_left_alone(plan: Plan, tmp_path: Path) -> None:

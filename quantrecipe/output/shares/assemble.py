@@ -7,11 +7,12 @@ is made, too. The file is the one that `apply_plan` writes, to the byte; the pie
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import xxhash
 
@@ -29,17 +30,20 @@ from quantrecipe.output.shares.part import Shift, require_room
 from quantrecipe.output.shares.piece import read_piece
 from quantrecipe.output.shares.units import WorkUnit
 from quantrecipe.output.space import require_space
-from quantrecipe.output.store.store import Store, open_store
+from quantrecipe.output.store.store import open_store
 from quantrecipe.output.transform import Handling, Nan
 from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.wording import some_of
 
-__all__ = ["Gathered", "assemble", "gather", "incomplete", "missing_units", "remove_damaged", "result_of"]
+__all__ = ["Damaged", "Gathered", "assemble", "whole"]
 
 _CHUNK = 4 << 20  # bytes that are read and written in one go
 _SHOWN = 3
+
+Damaged: TypeAlias = "list[tuple[Path, str]]"
+"""Pieces that haven't the bytes that were written to them, and what is wrong with each."""
 
 
 @dataclass(slots=True)
@@ -123,63 +127,85 @@ def assemble(
             for a in file.assignments
         }
         progress.start(sum(unit.size for unit in found.units))
-        damaged: list[str] = []
-        unchecked: tuple[Path, ...] = ()
-        compiled = 0.0
-        while True:
-            if missing := missing_units(found):
-                if not make:
-                    raise incomplete(found, missing)
-                require_room(found)
-                compiled += compile_kernels(plan.assignments, registry, progress.compiling)
-                shift.run(missing, to_the_end=True)
-                unchecked = shift.settled(plan.model.files)
-            gathered, wrong = gather(found)
-            if not wrong:
-                wrong = _copy(gathered, places, threads, progress)
-            if not wrong:
-                break
-            damaged += remove_damaged(found, wrong, make)
-        gathered.settle()
+        gathered, result = whole(
+            plan,
+            found,
+            shift,
+            lambda it: _copy(it, places, threads, progress),
+            make=make,
+            registry=registry,
+            progress=progress,
+        )
         write_headers(plan, parts, gathered.sources, gathered.written, gathered.remarked)
         give_names(parts)
     found.remove()
     return replace(
-        result_of(plan, gathered, shift, kept),
+        result,
         paths=tuple(paths),
         threads=threads,
-        seconds=time.perf_counter() - begin - compiled,
-        compile_seconds=compiled,
-        differing=tuple(damaged),
-        unchecked=unchecked,
+        seconds=time.perf_counter() - begin - result.compile_seconds,
+        store_problems=() if kept is None else tuple(kept.problems),
     )
 
 
-def result_of(plan: Plan, gathered: Gathered, shift: Shift, kept: Store | None) -> Result:
-    """What became of all pieces together. Times, and where they went, are for the caller to say."""
-    return Result(
+def whole(
+    plan: Plan,
+    found: Pieces,
+    shift: Shift,
+    use: Callable[[Gathered], Damaged],
+    *,
+    make: bool,
+    registry: Registry,
+    progress: Progress,
+) -> tuple[Gathered, Result]:
+    """Have all pieces used, once the missing ones are made. If some turn out to be damaged, all over again.
+
+    use: does with them what is to be done, and says which are damaged
+    OutputError for what is missing or damaged where nothing is to be made. Of the result, times and where the bytes
+    went are for the caller to say.
+    """
+    damaged: list[str] = []
+    unchecked: tuple[Path, ...] = ()
+    compiled = 0.0
+    while True:
+        if missing := _missing(found):
+            if not make:
+                raise _incomplete(found, missing)
+            require_room(found)
+            compiled += compile_kernels(plan.assignments, registry, progress.compiling)
+            shift.run(missing, to_the_end=True)
+            unchecked = shift.settled(plan.model.files)
+        gathered, wrong = _gather(found)
+        if not wrong:
+            gathered.settle()
+            wrong = use(gathered)
+        if not wrong:
+            break
+        damaged += _remove_damaged(found, wrong, make)
+    return gathered, Result(
         paths=(),
         nbytes=plan.nbytes,
         threads=0,
         seconds=0.0,
-        compile_seconds=0.0,
+        compile_seconds=compiled,
         read=shift.read,
         hashes={a.tensor.name: gathered.sources[a.owner or a.tensor.name] for a in plan.assignments},
         nonfinite=gathered.lost,
         remarks=gathered.remarks,
         reused=(),
         from_store=tuple(shift.from_store),
-        store_problems=() if kept is None else tuple(kept.problems),
+        differing=tuple(damaged),
+        unchecked=unchecked,
     )
 
 
-def missing_units(pieces: Pieces) -> list[WorkUnit]:
+def _missing(pieces: Pieces) -> list[WorkUnit]:
     """Those that have no piece."""
     made = pieces.made()
     return [unit for unit in pieces.units if unit.number not in made]
 
 
-def incomplete(pieces: Pieces, missing: Sequence[WorkUnit]) -> OutputError:
+def _incomplete(pieces: Pieces, missing: Sequence[WorkUnit]) -> OutputError:
     """What to raise where these units are missing, and nobody is to make them."""
     leases = Leases(pieces.folder, "")
     try:
@@ -194,7 +220,7 @@ def incomplete(pieces: Pieces, missing: Sequence[WorkUnit]) -> OutputError:
     )
 
 
-def gather(pieces: Pieces) -> tuple[Gathered, list[tuple[Path, str]]]:
+def _gather(pieces: Pieces) -> tuple[Gathered, Damaged]:
     """What the pieces say of themselves; and of those that can't be used, why."""
     gathered, wrong = Gathered(), []
     for unit in pieces.units:
@@ -218,10 +244,10 @@ def _copy(
     places: Mapping[str, tuple[PartFile, Assignment]],
     threads: int,
     progress: Progress,
-) -> list[tuple[Path, str]]:
+) -> Damaged:
     """Write all tensors; of pieces that have other bytes than they say, which and why."""
 
-    def copy(name: str) -> list[tuple[Path, str]]:
+    def copy(name: str) -> Damaged:
         part, a = places[name]
         whole, at, wrong = xxhash.xxh3_128(), a.offset, []
         for path, it in gathered.ranges[name]:
@@ -262,7 +288,7 @@ def _copy_range(path: Path, made: MadeRange, part: PartFile, at: int, whole: xxh
     return digest.hexdigest() == made.data
 
 
-def remove_damaged(pieces: Pieces, wrong: Iterable[tuple[Path, str]], make: bool) -> list[str]:
+def _remove_damaged(pieces: Pieces, wrong: Iterable[tuple[Path, str]], make: bool) -> list[str]:
     """Have damaged pieces made again; the names of their first tensors."""
     by_path = dict(wrong)
     if not make:

@@ -20,21 +20,13 @@ from quantrecipe.errors import OutputError
 from quantrecipe.output.apply import Result
 from quantrecipe.output.headers import encoded_headers
 from quantrecipe.output.progress import Progress, Silent
-from quantrecipe.output.shares.assemble import (
-    Gathered,
-    gather,
-    incomplete,
-    missing_units,
-    remove_damaged,
-    result_of,
-)
+from quantrecipe.output.shares.assemble import Damaged, Gathered, whole
 from quantrecipe.output.shares.folder import open_pieces
 from quantrecipe.output.shares.make import MadeRange, Maker
-from quantrecipe.output.shares.part import Shift, require_room
+from quantrecipe.output.shares.part import Shift
 from quantrecipe.output.store.store import open_store
 from quantrecipe.output.transform import Handling, Nan
 from quantrecipe.output.uploads.upload import Sent
-from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.plan import Plan, PlannedFile
 from quantrecipe.plan.statistics import require_statistics
 from quantrecipe.registry import Registry, load_registry
@@ -80,46 +72,36 @@ def assemble_to(
     require_statistics(plan)
     found = open_pieces(Path(pieces), plan, nan=handling, create=False)
     kept = None if store is None else open_store(Path(store), create=True)
-    begin, compiled = time.perf_counter(), 0.0
+    begin = time.perf_counter()
     maker = Maker(plan, registry, threads=threads, nan=handling, progress=progress, store=kept)
     shift = Shift(found, maker, progress, "assemble")
-    damaged: list[str] = []
-    unchecked: tuple[Path, ...] = ()
     progress.start(sum(unit.size for unit in found.units))
+    sent: tuple[Sent, ...] = ()
+
+    def use(gathered: Gathered) -> Damaged:
+        nonlocal sent
+        try:
+            sent = send(_contents(plan, gathered))
+        except _DamagedError as error:
+            return [(error.path, error.what)]
+        return []
+
     try:
-        while True:
-            if missing := missing_units(found):
-                if not make:
-                    raise incomplete(found, missing)
-                require_room(found)
-                compiled += compile_kernels(plan.assignments, registry, progress.compiling)
-                shift.run(missing, to_the_end=True)
-                unchecked = shift.settled(plan.model.files)
-            gathered, wrong = gather(found)
-            if not wrong:
-                try:
-                    sent = send(_contents(plan, gathered))
-                    break
-                except _DamagedError as error:
-                    wrong = [(error.path, error.what)]
-            damaged += remove_damaged(found, wrong, make)
+        _, result = whole(plan, found, shift, use, make=make, registry=registry, progress=progress)
     finally:
         shift.close()
     found.remove()
     result = replace(
-        result_of(plan, gathered, shift, kept),
+        result,
         threads=threads,
-        seconds=time.perf_counter() - begin - compiled,
-        compile_seconds=compiled,
-        differing=tuple(damaged),
-        unchecked=unchecked,
+        seconds=time.perf_counter() - begin - result.compile_seconds,
+        store_problems=() if kept is None else tuple(kept.problems),
     )
     return result, sent
 
 
 def _contents(plan: Plan, gathered: Gathered) -> list[Content]:
     """_DamagedError where a piece isn't what was written: here, or while a content is read."""
-    gathered.settle()
     for a in plan.assignments:
         ranges = gathered.ranges[a.tensor.name]
         if len(ranges) == 1:

@@ -227,6 +227,18 @@ def test_parts_read_their_own_ranges(
     assert result.path.read_bytes() == expected
 
 
+def test_what_is_assembled_says_what_of_the_hub_it_read_in_part(
+    hub: HubServer, expected: bytes, tmp_path: Path
+) -> None:
+    """A piece that somebody removed is made again, from a part of a file whose hash nobody could compare."""
+    plan, out = planned(ON_HUB), tmp_path / "out.gguf"
+    make_part(plan, out, Part(number=1, count=1), registry=REGISTRY, nbytes=WHOLE)
+    min(tmp_path.rglob("*.piece")).unlink()
+    result = assemble(plan, out, registry=REGISTRY)
+    assert result.path.read_bytes() == expected
+    assert [path.name for path in result.unchecked] == [WEIGHTS]
+
+
 def test_a_part_of_a_replaced_object_leaves_no_pieces(memory: Any, tmp_path: Path) -> None:
     plan, out = planned(IN_MEMORY), tmp_path / "out.gguf"
     memory.pipe("/store/tiny-code/model.safetensors", memory.cat_file("/store/tiny-code/model.safetensors"))

@@ -31,6 +31,8 @@ _LOST = 3
 """Workers that may die of a task before it is given up."""
 _SLOW = 3.0
 """A task that takes so many times as long as others of its size is begun once more."""
+_SLOW_SECONDS = 2.0
+"""But not before: any machine may be busy for a moment, and what a second worker reads may be paid for."""
 _LOOK_SECONDS = 0.5
 _KEPT = 101
 """Of how many tasks that ended last the speed counts: machines come and go."""
@@ -133,7 +135,8 @@ def _overtake(run: _Run) -> None:
         return
     rate = median(run.rates)
     for it in run.running.values():
-        slow = it.started is not None and now - it.started > _SLOW * rate * it.task.nbytes
+        late = max(_SLOW_SECONDS, _SLOW * rate * it.task.nbytes)
+        slow = it.started is not None and now - it.started > late
         if slow and it.copies == 1 and idle > 0:
             idle -= 1
             it.copies += 1

@@ -144,6 +144,23 @@ def test_nothing_is_begun_twice_while_others_wait_or_it_isn_t_slow() -> None:
     assert workers.begun == list(range(9))
 
 
+def test_nothing_is_begun_twice_within_a_moment() -> None:
+    """Where tasks take no time, three times as long is none either."""
+
+    def waited(seconds: int) -> list[int]:
+        def late(workers: Told) -> Outcome | None:
+            if workers.running[0].number == 5 and len(workers.begun) < 7 and workers.now < 6 + seconds:
+                return None
+            return first(workers, seconds=0.0)
+
+        workers = Told(late, width=2)
+        assert done(workers, 6) == {n: n for n in range(6)}
+        return workers.begun
+
+    assert waited(1) == list(range(6))
+    assert waited(5) == [*range(6), 5]
+
+
 def test_one_copy_that_is_lost_leaves_the_other() -> None:
     state = {"lost": False}
 

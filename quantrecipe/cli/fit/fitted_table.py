@@ -25,6 +25,8 @@ _NEAREST = 3
 # Rules that fit on a screen below the comparison; the recipe has all of them.
 _MOST_DECISIONS = 12
 
+_NOT_TAKEN = "the mix that was found, and that the recipe is not:"
+
 
 def render_fit(fitted: Fitted) -> RenderableType:
     """The comparison, the decisions, and what became of the budget."""
@@ -33,7 +35,7 @@ def render_fit(fitted: Fitted) -> RenderableType:
         *_left_out(fitted),
         *_search(fitted),
         _verdict(fitted),
-        Text(),
+        Text() if fitted.winner is None else Paragraph(_NOT_TAKEN, "dim"),
         _decisions(fitted),
         render_spending(fitted.spending),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,25 @@ def test_a_recipe_in_a_file_that_plans_as_promised(capsys: Output) -> None:
     assert plan["recipe"] == "mine"
     assert 1_980_000 < plan["nbytes"] <= 2_000_000
     assert main(["check", "--strict", "mine.yaml"]) == 0
+
+
+def test_where_a_preset_wins_the_mix_that_isn_t_taken_is_named_so(capsys: Output) -> None:
+    """By a file that says that Q4_0 loses nothing here."""
+    registry = load_registry(plugins=False)
+    known = estimate(open_model(TINY, registry=registry), registry)
+    tensors = {
+        name: replace(t, losses={**t.losses, "Q4_0": replace(t.losses["Q4_0"], error=1e-9)})
+        for name, t in known.tensors.items()
+    }
+    write_sensitivity(replace(known, tensors=tensors), Path("known.json"))
+    command = ["fit", TINY, "--sensitivity", "known.json", "--bpw", "5.1", "-o", "mine.yaml"]
+    assert main(command) == 0
+    said, _, below = capsys.readouterr().out.partition("the mix that was found, and that the recipe is not:")
+    assert "surely loses less than the preset Q4_0, so the recipe is that preset" in " ".join(said.split())
+    assert "expected loss" in below
+    assert "extends: llama.cpp/Q4_0" in Path("mine.yaml").read_text()
+    assert main([*command, "--force", "--bpw", "4"]) == 0
+    assert "that the recipe is not" not in capsys.readouterr().out
 
 
 def test_without_a_file_the_recipe_is_all_of_standard_output(capsys: Output) -> None:

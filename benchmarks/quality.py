@@ -24,6 +24,11 @@ Another, which isn't among those of a plain call: the estimate alone, from 30 pa
 
     probes    losses measured, alphas from 30 passes           quantrecipe fit … --probes 30 --evaluations 0
 
+One that cheats, to show how much is left to gain by any choice of types: it measures each tensor in each type, and
+tries mixes until none is better, on the texts by which mixes are judged
+
+    oracle    every loss and every mix measured by the judges  none: who could know them?
+
 And one in which the mix is made, and fitted, with the encoder `feedback`; the presets beside it stay plain:
 
     feedback  losses, probes and mixes with the encoder        quantrecipe fit --statistics … --imatrix … --text …
@@ -50,8 +55,8 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -62,6 +67,7 @@ from rich.console import Console
 
 from quantrecipe.calibration.gram import Grams, read_gram
 from quantrecipe.cli import main as quantrecipe
+from quantrecipe.errors import FormatError
 from quantrecipe.evaluate import (
     Positions,
     Reference,
@@ -81,6 +87,7 @@ from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.importance.to_gguf import encode_gguf
 from quantrecipe.measure import Measurement, Passes, Subject, choose_types, measure
 from quantrecipe.measure.encoded import Encoding
+from quantrecipe.measure.prober import Prober
 from quantrecipe.measure.progress import Silent
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
@@ -93,7 +100,7 @@ from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.recipe import EncoderChoice
 from quantrecipe.registry import load_registry
-from quantrecipe.sensitivity.sensitivity import Sensitivity
+from quantrecipe.sensitivity.sensitivity import Probed, Sensitivity
 
 MIXES = (
     "Q2_K",
@@ -121,13 +128,15 @@ MIXES = (
 OLDER = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
 """They lose more at their size than others; means are given without them, too."""
 
-WAYS = ("fit", "roles", "prior", "headers", "probes", "feedback")
+WAYS = ("fit", "roles", "prior", "headers", "probes", "oracle", "feedback")
 DEFAULT_WAYS = WAYS[:4]
 KINDS = ("code", "prose")
 PROBES, FIT_PROBES, EVALUATIONS = 30, 15, 16
 """Passes of the way `probes`; and of `fit`, with the mixes that it tries: together they take no longer."""
 TOKENS = 16384
 """That a pass reads."""
+ORACLE_TOKENS, ORACLE_EVALUATIONS = 32768, 400
+"""Of the way `oracle`: of the judges' texts that a pass reads, and mixes at most. It ends before."""
 
 CONSOLE = Console(stderr=True)
 
@@ -228,6 +237,8 @@ class Bench:
         """What a way finds out; None for what is known from headers alone."""
         if way == "headers":
             return None
+        if way == "oracle":
+            return self.seen_through()
         roles = len({tensor.role for tensor in self.model.tensors if len(tensor.shape) > 1})
         probes = {"fit": FIT_PROBES, "probes": PROBES, "roles": roles, "prior": 0, "feedback": PROBES}[way]
         encoding = None
@@ -247,6 +258,38 @@ class Bench:
         out = self.work / f"{way}.sensitivity.jsonl"
         return measure(self.model, out, what, registry=self.registry, importance=self.importance)
 
+    def seen_through(self) -> Sensitivity:
+        """What each tensor loses in each type, by itself, on the judges' texts."""
+        known = self.sensitivity("prior")
+        assert known is not None
+        kept, out = dict[str, Probed](), self.work / "oracle.jsonl"
+        if out.exists():
+            kept = {it["key"]: Probed(**it) for it in map(json.loads, out.read_text().splitlines())}
+
+        def keep(probed: Probed) -> None:
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(probed)) + "\n")
+
+        with Prober(
+            self.model,
+            self.registry,
+            self.importance,
+            Passes(texts=tuple(self.judges), tokens=ORACLE_TOKENS, threads=self.threads),
+            digests={name: tensor.digest for name, tensor in known.tensors.items()},
+            folder=self.work,
+            known=kept,
+            save=keep,
+            progress=Silent(),
+        ) as asked:
+            tensors = {}
+            for name, tensor in known.tensors.items():
+                losses = {}
+                for type_, loss in tensor.losses.items():
+                    with suppress(FormatError):  # needs importance, and this tensor has none
+                        losses[type_] = replace(loss, error=max(asked.evaluate({name: type_}).kld, 1e-9))
+                tensors[name] = replace(tensor, alpha=1.0, alpha_source="probe", losses=losses)
+        return replace(known, tensors=tensors)
+
     def fitted(self, way: str, like: Plan, sensitivity: Sensitivity | None) -> tuple[Plan, str, float]:
         """The plan of at most the same bytes; the stock mix that it is, if it is one; and its expected loss."""
         nbytes = data_bytes(like)
@@ -264,14 +307,16 @@ class Bench:
             sensitivity=sensitivity,
             statistics=self.statistics if way == "feedback" else None,
         )
-        evaluations = self.evaluations
-        if evaluations is None:
+        evaluations, texts, tokens = self.evaluations, self.texts, TOKENS
+        if way == "oracle":
+            evaluations, texts, tokens = ORACLE_EVALUATIONS, tuple(self.judges), ORACLE_TOKENS
+        elif evaluations is None:
             evaluations = EVALUATIONS if way == "fit" else 0
         if evaluations and sensitivity is not None:
             found = measured_choice(
                 found,
                 Subject(model=self.model, registry=self.registry, importance=self.importance),
-                Passes(texts=self.texts, tokens=TOKENS, threads=self.threads),
+                Passes(texts=texts, tokens=tokens, threads=self.threads),
                 Effort(evaluations=evaluations),
                 sensitivity=sensitivity,
                 out=self.work / "evaluations.jsonl",

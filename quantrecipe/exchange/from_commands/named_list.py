@@ -64,7 +64,11 @@ class FirstMatch:
         return best
 
     def _spelled(self, name: str) -> Iterator[int]:
+        first = self._root.next
+        anywhere = _ANY in first or bool(self._root.ends)
         for begin in range(len(name) + 1):
+            if not anywhere and name[begin : begin + 1] not in first:  # most places of most names
+                continue
             nodes = [self._root]
             for place in range(begin, len(name) + 1):
                 for node in nodes:

@@ -80,6 +80,7 @@ from quantrecipe.evaluate import (
 )
 from quantrecipe.fit import Request, fit
 from quantrecipe.fit.measured_choice import measured_choice
+from quantrecipe.fit.offered_types import offered_types
 from quantrecipe.fit.tried import Effort
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.importance.merge import merged
@@ -135,8 +136,8 @@ PROBES, FIT_PROBES, EVALUATIONS = 30, 15, 16
 """Passes of the way `probes`; and of `fit`, with the mixes that it tries: together they take no longer."""
 TOKENS = 16384
 """That a pass reads."""
-ORACLE_TOKENS, ORACLE_EVALUATIONS = 32768, 400
-"""Of the way `oracle`: of the judges' texts that a pass reads, and mixes at most. It ends before."""
+ORACLE_EVALUATIONS = 400
+"""Mixes that the way `oracle` tries at most. It ends before."""
 
 CONSOLE = Console(stderr=True)
 
@@ -262,6 +263,7 @@ class Bench:
         """What each tensor loses in each type, by itself, on the judges' texts."""
         known = self.sensitivity("prior")
         assert known is not None
+        offered = offered_types(self.registry, (), None)
         kept, out = dict[str, Probed](), self.work / "oracle.jsonl"
         if out.exists():
             kept = {it["key"]: Probed(**it) for it in map(json.loads, out.read_text().splitlines())}
@@ -274,7 +276,7 @@ class Bench:
             self.model,
             self.registry,
             self.importance,
-            Passes(texts=tuple(self.judges), tokens=ORACLE_TOKENS, threads=self.threads),
+            Passes(texts=tuple(self.judges), tokens=TOKENS, threads=self.threads),
             digests={name: tensor.digest for name, tensor in known.tensors.items()},
             folder=self.work,
             known=kept,
@@ -284,7 +286,7 @@ class Bench:
             tensors = {}
             for name, tensor in known.tensors.items():
                 losses = {}
-                for type_, loss in tensor.losses.items():
+                for type_, loss in ((it, tensor.losses[it]) for it in offered if it in tensor.losses):
                     with suppress(FormatError):  # needs importance, and this tensor has none
                         losses[type_] = replace(loss, error=max(asked.evaluate({name: type_}).kld, 1e-9))
                 tensors[name] = replace(tensor, alpha=1.0, alpha_source="probe", losses=losses)
@@ -307,16 +309,16 @@ class Bench:
             sensitivity=sensitivity,
             statistics=self.statistics if way == "feedback" else None,
         )
-        evaluations, texts, tokens = self.evaluations, self.texts, TOKENS
+        evaluations, texts = self.evaluations, self.texts
         if way == "oracle":
-            evaluations, texts, tokens = ORACLE_EVALUATIONS, tuple(self.judges), ORACLE_TOKENS
+            evaluations, texts = ORACLE_EVALUATIONS, tuple(self.judges)
         elif evaluations is None:
             evaluations = EVALUATIONS if way == "fit" else 0
         if evaluations and sensitivity is not None:
             found = measured_choice(
                 found,
                 Subject(model=self.model, registry=self.registry, importance=self.importance),
-                Passes(texts=texts, tokens=tokens, threads=self.threads),
+                Passes(texts=texts, tokens=TOKENS, threads=self.threads),
                 Effort(evaluations=evaluations),
                 sensitivity=sensitivity,
                 out=self.work / "evaluations.jsonl",

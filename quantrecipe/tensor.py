@@ -7,10 +7,44 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-__all__ = ["MAX_DIMS", "TensorInfo", "head_name", "is_table", "nextn_layers", "split_name", "tensor_order"]
+__all__ = [
+    "F32_ROLES",
+    "MAX_DIMS",
+    "TensorInfo",
+    "head_name",
+    "is_table",
+    "nextn_layers",
+    "split_name",
+    "tensor_order",
+]
 
 MAX_DIMS = 4
 """Dimensions of a tensor that llama.cpp reads (ggml: GGML_MAX_DIMS). GGUFs for other programs may have more."""
+
+F32_ROLES = frozenset(
+    {
+        "ffn_gate_inp",
+        "ffn_gate_inp_shexp",
+        "position_embd",
+        "token_types",
+        "ssm_conv1d",
+        "ssm_conv1d_q",
+        "ssm_conv1d_k",
+        "ssm_conv1d_v",
+        "shortconv.conv",
+        "time_mix_first",
+        "time_mix_w1",
+        "time_mix_w2",
+        "time_mix_decay_w1",
+        "time_mix_decay_w2",
+        "time_mix_lerp_fused",
+        "altup_correct_coef",
+        "altup_predict_coef",
+        "indexer.proj",
+    }
+)
+"""Matrices that llama.cpp's converter makes F32 whatever the source has, since its kernels expect it; so it does with
+1-D tensors, and names without `.weight` (conversion/base.py, prepare_tensors)."""
 
 _TABLES = ("token_embd", "per_layer_token_embd", "token_types", "position_embd")
 """What llama.cpp looks rows up in (ggml: GET_ROWS). Tables of n-grams are a part of per_layer_token_embd."""

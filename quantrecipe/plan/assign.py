@@ -12,7 +12,7 @@ from quantrecipe.plan.resolution import Resolution
 from quantrecipe.plan.trace import Decision
 from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.registry import Registry
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.tensor import F32_ROLES, TensorInfo
 
 __all__ = ["FLOATS", "Choice", "choose_format", "is_original", "kept_type"]
 
@@ -27,31 +27,8 @@ _PUBLISHED_ARCHITECTURES = {"gpt-oss": "MXFP4", "deepseek4": "MXFP4"}
 
 _UNKNOWN_TYPE = re.compile(r"type \d")  # see gguf_file: type_name
 
-# llama.cpp's converter makes these F32 whatever the source has, since its kernels expect it
-# (conversion/base.py, prepare_tensors); 1-D tensors and names without `.weight` too.
-_F32_ROLES = (
-    "ffn_gate_inp",
-    "ffn_gate_inp_shexp",
-    "position_embd",
-    "token_types",
-    "ssm_conv1d",
-    "ssm_conv1d_q",
-    "ssm_conv1d_k",
-    "ssm_conv1d_v",
-    "shortconv.conv",
-    "time_mix_first",
-    "time_mix_w1",
-    "time_mix_w2",
-    "time_mix_decay_w1",
-    "time_mix_decay_w2",
-    "time_mix_lerp_fused",
-    "altup_correct_coef",
-    "altup_predict_coef",
-    "indexer.proj",
-)
-
 _F32_ENDS = (".patch_embd", ".patch_merger", ".position_embd")
-"""The same of projectors: where pictures come in."""
+"""What is F32 of projectors: where pictures come in."""
 _CLASSIFIERS = ("cls", "cls.output")
 """Roles of matrices that have a row for each label. To the converter one of a single row is still a matrix."""
 
@@ -134,7 +111,7 @@ def kept_type(tensor: TensorInfo, model: Model) -> str:
     vector = len(tensor.shape) <= 1 and tensor.role not in _CLASSIFIERS
     small = vector or not tensor.name.endswith(".weight") or tensor.role.endswith("_norm")
     where_images_enter = tensor.role.endswith(_F32_ENDS)
-    small = small or where_images_enter or tensor.role in _F32_ROLES
+    small = small or where_images_enter or tensor.role in F32_ROLES
     return "F32" if small or tensor.dtype == "F64" else tensor.dtype
 
 

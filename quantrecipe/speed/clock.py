@@ -1,7 +1,8 @@
 """Clock: the time that a mix takes for a token, from what was measured on this machine.
 
-Each matrix takes the time of the device on which it lies. What isn't in it: the attention over a long context (times
-are those of a context's beginning), and the copies between the devices.
+Each matrix takes the time of the device on which it lies. Routers and other matrices that no mix quantizes were in
+all files that were timed, so their time is in that of the others. What isn't in it: the attention over a long context
+(times are those of a context's beginning), and the copies between the devices.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from quantrecipe.memory.active import ActiveBytes
 from quantrecipe.model.model import Model
 from quantrecipe.plain_data import significant
 from quantrecipe.speed.profile import Place, Profile, Rates, Role, role_of
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.tensor import F32_ROLES, TensorInfo
 
 __all__ = ["Clock", "Mixed", "Needs", "Pace"]
 
@@ -24,7 +25,10 @@ Mixed = Iterable[tuple[TensorInfo, int, str]]
 Places = Callable[[TensorInfo], Place]
 
 _UNMEASURED = 0.01
-"""The share of what a token reads that may be of types that weren't measured: routers in F32, and the like."""
+"""The share of what a token reads that may be of types that weren't measured."""
+
+
+_UNQUANTIZED = ("F32", "F16", "BF16")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +116,7 @@ class Clock:
 
     def seconds(self, tensor: TensorInfo, nbytes: int, type_: str, place: Place) -> float | None:
         """Seconds that a token of an answer takes for a tensor; None for a type that wasn't measured there."""
-        if len(tensor.shape) < 2:
+        if len(tensor.shape) < 2 or _in_every_mix(tensor, type_):
             return 0.0
         return self._of(tensor, nbytes, type_, place, prompt=False)
 
@@ -124,7 +128,7 @@ class Clock:
         missing: set[str] = set()
         places: set[Place] = set()
         for tensor, nbytes, type_ in mix:
-            if len(tensor.shape) < 2:
+            if len(tensor.shape) < 2 or _in_every_mix(tensor, type_):
                 continue
             place = where(tensor)
             seconds = self._of(tensor, nbytes, type_, place, prompt=prompt)
@@ -151,3 +155,8 @@ class Clock:
     def _rates(self, place: Place, *, prompt: bool) -> Rates:
         profile = self.profiles[place]
         return profile.prompt if prompt else profile.token
+
+
+def _in_every_mix(tensor: TensorInfo, type_: str) -> bool:
+    """True for what nobody quantizes: the files that were timed have it, too."""
+    return type_ in _UNQUANTIZED and tensor.role in F32_ROLES

@@ -82,13 +82,31 @@ def test_a_type_that_was_not_measured_leaves_it_open(model: Model) -> None:
     assert pace.missing == ("IQ2_S", "Q2_K")
 
 
-def test_routers_in_f32_do_not(model: Model) -> None:
-    """They are less than a hundredth of what a token reads."""
+@pytest.mark.parametrize("type_", ["F32", "BF16"])
+def test_routers_that_nobody_quantizes_are_in_the_time_of_the_others(model: Model, type_: str) -> None:
+    """However large they are: the files that were timed have them, too."""
+    clock = Clock(model, {"cpu": profile(model)})
     some = [
-        (t, 16 if t.role == "ffn_gate_inp" else nbytes, "F32" if t.role == "ffn_gate_inp" else type_)
-        for t, nbytes, type_ in mix(model, "Q4_K")
+        (t, 4 * t.size, type_) if t.role == "ffn_gate_inp" else (t, nbytes, other)
+        for t, nbytes, other in mix(model, "Q4_K")
     ]
-    assert Clock(model, {"cpu": profile(model)}).pace(some).token is not None
+    without = [(t, nbytes, other) for t, nbytes, other in some if t.role != "ffn_gate_inp"]
+    assert clock.pace(some) == clock.pace(without)
+    router = next(t for t in model.tensors if t.role == "ffn_gate_inp")
+    assert clock.seconds(router, 4 * router.size, type_, "cpu") == 0
+
+
+def test_others_in_f32_leave_it_open_unless_they_are_a_hundredth(model: Model) -> None:
+    clock = Clock(model, {"cpu": profile(model)})
+
+    def with_first_v(nbytes: int) -> Mix:
+        return [
+            (t, nbytes, "F32") if t.name == "blk.0.attn_v.weight" else (t, before, type_)
+            for t, before, type_ in mix(model, "Q4_K")
+        ]
+
+    assert clock.pace(with_first_v(16)).token is not None
+    assert clock.pace(with_first_v(1 << 20)).missing == ("F32",)
 
 
 def test_without_profiles_and_without_the_number_of_experts_nothing_is_said(

@@ -4,6 +4,8 @@ of what was measured on its machine.
 Their matrices are small, and several processes run them. There the threads of NumPy's linear algebra take up to a
 hundred times as much of the processors as one thread, since they wait for each other by spinning: each process has one.
 
+What they write needn't outlast the machine, and waiting for its disk took more of the time than most tests.
+
 Without more said, tests try a quarter of their examples, so that the suite stays short. `--hypothesis-profile=full`, as
 in .ci/run, tries all of them, and `explore` looks for new ones, ten times as many.
 """
@@ -37,6 +39,16 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """`os.fsync` returns at once, but still refuses what isn't an open file. A test of when it is called puts its own
+    function in this place.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
 
 
 @pytest.fixture(autouse=True)

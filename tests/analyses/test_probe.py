@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.examples import sampled
 
 from quantrecipe.analyses.posterior import Observation, covariance, solve
 from quantrecipe.analyses.probe import Probe
@@ -281,7 +282,7 @@ def test_a_guess_says_which_part_of_the_text(probes: int = 15) -> None:
     assert len({number for _, number in asked}) > 1
 
 
-@pytest.mark.parametrize(("workers", "turns"), [(1, 60), (2, 33), (4, 17), (8, 11)])
+@pytest.mark.parametrize(("workers", "turns"), sampled([(1, 60), (2, 33), (4, 17), (8, 11)], every=3))
 def test_turns_of_workers_that_make_what_is_guessed(workers: int, turns: int) -> None:
     """docs/cluster.md has these numbers: in a turn, what is asked is made, and what is guessed that isn't there yet."""
     model = Model(noise=0.02)

@@ -75,14 +75,13 @@ def test_gguf_py_reads_back_what_went_in(source: Path, tmp_path: Path, registry:
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize("chunk", [256, 5000, 1 << 19])
 def test_bytes_depend_on_neither_threads_nor_chunks(
-    source: Path,
     tmp_path: Path,
     registry: Registry,
     monkeypatch: pytest.MonkeyPatch,
     threads: int,
     chunk: int,
 ) -> None:
-    plan = plan_for(source, registry)
+    plan = plan_for(write_gguf(tmp_path / "source.gguf", llama_tensors(layers=1, hidden=256)), registry)
     apply_plan(plan, tmp_path / "reference.gguf", registry=registry, threads=1)
     monkeypatch.setattr(row_units.split, "__defaults__", (1, chunk))
     apply_plan(plan, tmp_path / "out.gguf", registry=registry, threads=threads)

@@ -29,7 +29,7 @@ from support.recipes import recipe, rule
 
 __all__ = ["KINDS", "SMALL", "HeldProcess", "plan_of_kind", "same_files", "small_row_units"]
 
-SMALL = 40_000
+SMALL = 60_000
 """Bytes of a unit with which these models are cut in the middle of matrices, and between experts."""
 
 MIX = recipe(rule("attn_v", "Q8_0"), rule("attn_output", "keep"), rule("ffn_down*", "F32"), default="Q4_K")

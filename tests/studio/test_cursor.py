@@ -52,9 +52,13 @@ def test_whether_a_key_or_a_value_may_stand_there() -> None:
 
 
 def test_what_stands_behind_the_cursor() -> None:
-    key, within = place("de|"), place("target: {en|")
-    assert key is not None and within is not None
+    key, within, value = place("de|"), place("target: {en|"), place("target: {engine: ol|")
+    below, text = place("target:\n  en|"), place("summary: Q|")
+    assert key and within and value and below and text
     assert word_behind("fault: Q4_K", key) == "fault"
     assert word_behind("gine , device: cpu}", within) == "gine"
+    assert word_behind("lama , device: cpu}", value) == "lama"
+    assert word_behind("4_K, or so  # it is", text) == "4_K, or so"
     assert taken_behind("gine, device: cpu, n: 1} # x: ", [], within) == {"device", "n"}
     assert taken_behind("fault: x", ["name: y", "rules:", "  - type: z"], key) == {"name", "rules"}
+    assert taken_behind("gine: x", ["  device: y", "default: z", "  n: 1"], below) == {"device"}

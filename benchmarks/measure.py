@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import os
 import statistics
 import subprocess
@@ -25,8 +24,7 @@ from typing import Any
 
 from apply import MODELS, run
 from models import write_llama
-from rich.console import Console
-from rich.table import Table
+from rows import print_rows
 
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.measure import Measurement, choose_types
@@ -57,13 +55,7 @@ def main() -> None:
             rows = [predicted(args, Path(temporary))]
         else:
             rows = [measure(name, args.folder or Path(temporary), args) for name in args.models]
-    if args.json:
-        print(json.dumps(rows, indent=2))  # noqa: T201  # a script's output
-        return
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+    print_rows(rows, as_json=args.json)
 
 
 def measure(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:

@@ -17,7 +17,6 @@ ways of one run only.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -27,8 +26,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from rows import print_rows
 
 from quantrecipe.evaluate import read_text
 from quantrecipe.measure import Passes
@@ -61,13 +59,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     rows = measured(args)
-    if args.json:
-        print(json.dumps(rows, indent=2))  # noqa: T201  # a script's output
-        return
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+    print_rows(rows, as_json=args.json)
 
 
 def measured(args: argparse.Namespace) -> list[dict[str, Any]]:

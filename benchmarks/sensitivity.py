@@ -31,8 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from rows import print_rows
 
 from quantrecipe.analyses.probe import Probe
 from quantrecipe.api import Effect, Study
@@ -70,13 +69,7 @@ def main() -> None:
     if not args.text and not args.simulate:
         parser.error("give --text, or --simulate")
     rows = simulated(args) if args.simulate else measured(args)
-    if args.json:
-        print(json.dumps(rows, indent=2))  # noqa: T201  # a script's output
-        return
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+    print_rows(rows, as_json=args.json)
 
 
 def measured(args: argparse.Namespace) -> list[dict[str, Any]]:

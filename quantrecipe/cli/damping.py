@@ -15,9 +15,9 @@ from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option, folder_opt
 from quantrecipe.cli.options.shared import (
     another_model_option,
     arch_option,
-    engine_option,
     force_option,
     json_option,
+    llama_options,
     requantize_option,
     statistics_option,
 )
@@ -59,9 +59,7 @@ __all__ = ["command"]
 @another_model_option
 @requantize_option
 @arch_option
-@count_option("--threads", help="Threads that quantize, and those of llama.cpp. [default: all cores]")
-@count_option("--gpu-layers", help="Layers that the GPU takes, if llama.cpp has one. [default: all]", least=0)
-@engine_option
+@llama_options(threads="Threads that quantize, and those of llama.cpp.")
 @folder_option(
     "--work-dir",
     help="Where temporary files go: what the model says of the text; a folder's BF16 file. [default: beside OUTPUT]",

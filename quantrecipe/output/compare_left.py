@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from quantrecipe.output.first_rows import FirstCollected
 from quantrecipe.output.jobs import Encoding
-from quantrecipe.output.journal import MadeTensor
+from quantrecipe.output.journal_records import MadeTensor
 from quantrecipe.output.kept import first_left, made_from
 from quantrecipe.output.passes import Slot, StoredRows, TensorPass
 from quantrecipe.output.pipeline import Pass

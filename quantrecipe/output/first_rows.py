@@ -13,7 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from quantrecipe.output.jobs import Encoding
-from quantrecipe.output.journal import FirstRows
+from quantrecipe.output.journal_records import FirstRows
 from quantrecipe.output.kept import first_made
 
 __all__ = ["NOTE_SECONDS", "FirstCollected"]

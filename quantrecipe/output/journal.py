@@ -1,21 +1,7 @@
 """Journal: which rows of an output are made, beside its part, so that the same command goes on after a crash.
 
-A record is a line, `XXH3-64 of the JSON, the JSON`:
-
-    ["key", {…}]                                what the bytes depend on (`run_key.py`): the first line
-    ["rows", tensor, start, stop, XXH3-64 of their bytes, of what they were made from, lost, matrix, remark]
-    ["first", tensor, stop, …]                  the first rows of a tensor: a `FirstRows`
-    ["done", tensor, {…}]                       a whole tensor: a `MadeTensor`
-    ["disk", n]                                 the first n bytes of this file are on the disk
-
-and where an executor's workers make tensors, or parts of large ones (`shares/`):
-
-    ["cut", n]                                  into units of so many bytes
-    ["share", tensor, start, stop, XXH3-128 of their bytes, lost, remarks]
-    ["source", tensor, XXH3-128 of what a tensor of which there are shares is made from]
-
-Tensors are numbered as in the plan. A record is written when the bytes that it is about are; whoever goes on compares
-the bytes with its hash. So it doesn't matter what of both a power cut takes.
+A record (`journal_records`) is written when the bytes that it is about are; whoever goes on compares the bytes with its
+hash. So it doesn't matter what of both a power cut takes.
 
 What is damaged behind the last bytes that surely were on the disk is what a crash leaves: it is cut off, and made
 again. Damage before that is the disk's, and named.
@@ -29,17 +15,22 @@ import stat
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from quantrecipe.errors import OutputError
+from quantrecipe.output.journal_records import (
+    FirstRows,
+    MadeRows,
+    MadeShare,
+    MadeTensor,
+    line_of,
+    record_of,
+    torn_at_once,
+)
 from quantrecipe.output.write_errors import write_error
 
-__all__ = ["FirstRows", "Journal", "MadeRows", "MadeShare", "MadeTensor", "journal_path"]
+__all__ = ["Journal", "journal_path"]
 
 _SUFFIX = ".quantrecipe-journal"
 
@@ -52,71 +43,6 @@ Other = Callable[[Key, Key], str]
 def journal_path(path: Path) -> Path:
     """The name that the journal of a file has while the file is written. Shards have the journal of their first."""
     return path.with_name(path.name + _SUFFIX)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MadeRows:
-    """Some rows of a tensor that are in the part.
-
-    digest: XXH3-64 of their bytes, in hex
-    source: the same of what they were made from (`kept.made_from`)
-    lost:   weights among them that lost a value that isn't finite
-    remark: (number of the matrix, what the encoder has to say of its statistics), if it has
-    """
-
-    digest: str
-    source: str
-    lost: int = 0
-    remark: tuple[int, str] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FirstRows:
-    """The first rows of a tensor, which are in the part.
-
-    stop:   how many
-    data:   XXH3-128 of their bytes, in hex: what the hash of the tensor is by then
-    source: XXH3-64 of what their units were made from, one after the other (`kept.made_from`)
-    lost:   weights among them that lost a value that isn't finite
-    """
-
-    stop: int
-    data: str
-    source: str
-    lost: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MadeShare:
-    """Some rows of a tensor, or some factors, that a worker has made, and that are in the part.
-
-    data: XXH3-128 of their bytes, in hex
-    lost: weights among them that lost a value that isn't finite
-    said: each matrix's remark, by its number
-    """
-
-    data: str
-    lost: int = 0
-    said: tuple[tuple[int, str], ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MadeTensor:
-    """A tensor that is in the part.
-
-    source, data: XXH3-128, in hex, of what it was made from, and of its bytes
-    lost:     weights that lost a value that isn't finite
-    remarked: how many of its matrices the encoder made remarks on
-    remarks:  the different ones of those
-    reused:   it was copied from an older output
-    """
-
-    source: str
-    data: str
-    lost: int = 0
-    remarked: int = 0
-    remarks: tuple[str, ...] = ()
-    reused: bool = False
 
 
 class Journal:
@@ -164,7 +90,7 @@ class Journal:
         """Note that these rows are in the part."""
         if made.remark is None:  # written by hand, since there is one of these for each unit of rows
             text = f'["rows",{tensor},{start},{stop},"{made.digest}","{made.source}",{made.lost}]'
-            self._write(_with_hash(text.encode()))
+            self._write(line_of(text.encode()))
         else:
             self._append("rows", tensor, start, stop, made.digest, made.source, made.lost, *made.remark)
         self._count(tensor, stop - start)
@@ -172,7 +98,7 @@ class Journal:
     def add_first(self, tensor: int, made: FirstRows) -> None:
         """Note that the first rows of a tensor are in the part."""
         text = f'["first",{tensor},{made.stop},"{made.data}","{made.source}",{made.lost}]'
-        self._write(_with_hash(text.encode()))
+        self._write(line_of(text.encode()))
         self._count_first(tensor, made.stop)
 
     def add_done(self, tensor: int, made: MadeTensor) -> None:
@@ -279,9 +205,9 @@ class Journal:
         with open(self._fd, "rb", closefd=False) as file:
             file.seek(0)
             for number, line in enumerate(file, 1):
-                record = _record(line)
+                record = record_of(line)
                 if record is None or (number == 1) != (record[0] == "key"):
-                    foreign = foreign or (number == 1 and not _torn_at_once(line))
+                    foreign = foreign or (number == 1 and not torn_at_once(line))
                     if not damaged:
                         damaged, self._size = number, at
                 elif record[0] == "key":
@@ -347,7 +273,7 @@ class Journal:
                 self.noted_rows[tensor] = max(rows, self.noted_rows.get(tensor, 0))
 
     def _append(self, *record: Any) -> None:
-        self._write(_with_hash(_ENCODER.encode(record).encode()))
+        self._write(line_of(_ENCODER.encode(record).encode()))
 
     def _write(self, line: bytes) -> None:
         with self._lock:
@@ -368,48 +294,3 @@ class Journal:
         with self._lock:
             self._failed = self._failed or write_error(error, self.path)
             return self._failed
-
-
-def _with_hash(text: bytes) -> bytes:
-    return xxhash.xxh3_64_hexdigest(text).encode() + b" " + text + b"\n"
-
-
-@cache
-def _shapes() -> dict[tuple[str, int], Any]:
-    """What stands behind the kind of a record, by kind and length."""
-    from quantrecipe.typed import Natural  # for a journal that there is: msgspec takes time to load
-
-    return {
-        ("key", 2): tuple[dict[str, Any]],
-        ("rows", 7): tuple[Natural, Natural, Natural, str, str, Natural],
-        ("rows", 9): tuple[Natural, Natural, Natural, str, str, Natural, Natural, str],
-        ("first", 6): tuple[Natural, Natural, str, str, Natural],
-        ("done", 3): tuple[Natural, MadeTensor],
-        ("cut", 2): tuple[Natural],
-        ("share", 7): tuple[Natural, Natural, Natural, str, Natural, tuple[tuple[Natural, str], ...]],
-        ("source", 3): tuple[Natural, str],
-        ("disk", 2): tuple[Natural],
-    }
-
-
-def _record(line: bytes) -> list[Any] | None:
-    """What a line says; None if it isn't as it was written."""
-    digest, _, text = line[:-1].partition(b" ")
-    if line[-1:] != b"\n" or digest != xxhash.xxh3_64_hexdigest(text).encode():
-        return None
-    from quantrecipe.typed import typed
-
-    try:
-        record = json.loads(text)
-        shape = _shapes()[record[0], len(record)]
-        return [record[0], *typed(record[1:], shape)]
-    except (ValueError, TypeError, LookupError, RecursionError):  # of somebody who knows the hash
-        return None
-
-
-def _torn_at_once(line: bytes) -> bool:
-    """True for what a crash leaves of a first line: zeros, or its beginning."""
-    text = line.rstrip(b"\0")
-    digest, _, rest = text.partition(b" ")
-    begun = len(digest) <= 16 and not digest.strip(b"0123456789abcdef") and b'["key"'.startswith(rest[:6])
-    return begun and not text.endswith(b"\n")

@@ -16,7 +16,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from quantrecipe.output.journal import FirstRows, Journal, MadeRows, MadeTensor
+from quantrecipe.output.journal import Journal
+from quantrecipe.output.journal_records import FirstRows, MadeRows, MadeTensor
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.row_units import Unit
 

@@ -26,7 +26,7 @@ from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output import first_rows
 from quantrecipe.output.first_rows import FirstCollected
 from quantrecipe.output.jobs import Encoding
-from quantrecipe.output.journal import MadeRows
+from quantrecipe.output.journal_records import MadeRows
 from quantrecipe.output.kept import anything_left, compared_left, made_from, rows_left, rows_made
 from quantrecipe.output.pipeline import Pass
 from quantrecipe.output.preparations import Preparations

@@ -24,7 +24,7 @@ from quantrecipe.model.source.reading import read_whole
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.compare_left import CompareFirst, CompareLeft
 from quantrecipe.output.jobs import Encoding, Job, encodings_of, jobs_by_tensor
-from quantrecipe.output.journal import MadeTensor
+from quantrecipe.output.journal_records import MadeTensor
 from quantrecipe.output.kept import tensor_left
 from quantrecipe.output.passes import CopyOld, Encode, FindPeaks, Slot, StoredRows
 from quantrecipe.output.pipeline import Pass, Pipeline

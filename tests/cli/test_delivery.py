@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,16 +16,16 @@ from quantrecipe.output.uploads import upload
 Output = pytest.CaptureFixture[str]
 OUT = "bucket/made/out.gguf"
 STAGED = "out.gguf.quantrecipe-upload"
+example = pytest.fixture(example_in_store)
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServer]:
+def store(example: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectServer:
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
     write_gguf(work / "model.gguf", llama_tensors(layers=1))
-    with example_in_store(monkeypatch, tmp_path) as server:
-        yield server
+    return example
 
 
 def apply(*more: str, out: str = f"s3://{OUT}") -> int:

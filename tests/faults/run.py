@@ -24,6 +24,7 @@ from scene import Scene, nobody  # noqa: E402
 from scenes import SCENES, make_scenes  # noqa: E402
 
 from quantrecipe.errors import QuantrecipeError  # noqa: E402
+from quantrecipe.output.work_folder import work_folder  # noqa: E402
 
 _OK, _REFUSED, _BUG = 0, 3, 4
 _LATE = 16
@@ -34,9 +35,6 @@ _MOST_FAULTS = 3
 
 _HARMLESS = ("short", "signals", "slow", "clock")
 """What no run may end for."""
-
-_SAID = Path(tempfile.gettempdir(), f"quantrecipe-faults-{os.getpid()}")
-"""What the last error said."""
 
 _KILLS = ("kill", "half", "time", "twice")
 """After which all is there that was written."""
@@ -54,8 +52,8 @@ def main() -> int:
     tried: dict[str, Counter[str]] = {name: Counter() for name in args.scene or SCENES}
     problems = []
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        scenes = make_scenes(Path(folder).resolve())
+    with work_folder(Path(tempfile.gettempdir()), "faults") as folder:
+        scenes = make_scenes(folder.resolve())
         peace = {name: in_peace(scenes[name]) for name in tried}
         for name, fault, at in wanted(args, {name: calls for name, (calls, _) in peace.items()}):
             if args.seconds and time.monotonic() - began > args.seconds:
@@ -169,9 +167,18 @@ def flipped(scene: Scene, at: int, seed: int, draw: random.Random) -> str:
     damaged = scene.flip(draw)
     if damaged is None:
         return ""
-    status = forked(lambda: scene.run(scene.some_named()))
+    told = scene.folder.with_name("said")
+
+    def again() -> None:
+        try:
+            scene.run(scene.some_named())
+        except QuantrecipeError as error:
+            told.write_text(str(error), encoding="utf-8")
+            raise
+
+    status = forked(again)
     if status == _REFUSED:
-        said = _SAID.read_text(encoding="utf-8")
+        said = told.read_text(encoding="utf-8")
         if damaged.name not in said:
             return f"{scene.name}, flip: {damaged.name} is damaged, and the error names it nowhere: {said}"
         if f"remove {damaged.parent} " in said:  # as the remedy says
@@ -219,8 +226,7 @@ def begun(work: Callable[[], object]) -> int:
         try:
             work()
             status = _OK
-        except QuantrecipeError as error:
-            _SAID.write_text(str(error), encoding="utf-8")
+        except QuantrecipeError:
             status = _REFUSED
         except BaseException:  # noqa: BLE001  # told by the status
             traceback.print_exc()

@@ -8,16 +8,18 @@ An exception that isn't a QuantrecipeError leaves the block, and is a finding. S
 
 from __future__ import annotations
 
+import atexit
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.errors import QuantrecipeError
+from quantrecipe.output.work_folder import work_folder
 from quantrecipe.registry import Registry, load_registry
 
 __all__ = [
@@ -37,7 +39,9 @@ Target = Callable[[bytes], None]
 
 FOLDER = "QUANTRECIPE_FUZZ_FOLDER"
 """Names the folder for a target's files: who runs it in a process of its own removes it, however that ends."""
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+MEMORY = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())
+"""Where folders for files that last as long as a test are: in memory where the system has such a place."""
+
 SECONDS = 1.0
 """Of the processor, for one input."""
 
@@ -68,15 +72,12 @@ def registry() -> Registry:
 
 @cache
 def folder() -> Path:
-    """A folder of this process, in memory where the system has such a place."""
+    """A folder of this process, which goes when that ends."""
     if given := os.environ.get(FOLDER):
         return Path(given)
-    holder = tempfile.TemporaryDirectory(prefix="fuzz-", dir=MEMORY)
-    _HOLDERS.append(holder)
-    return Path(holder.name)
-
-
-_HOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # they go when the process ends
+    holder = ExitStack()
+    atexit.register(holder.close)
+    return holder.enter_context(work_folder(MEMORY, "fuzz"))
 
 
 def written(name: str, data: bytes) -> Path:

@@ -9,7 +9,6 @@ import importlib.util
 import json
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -18,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from fuzz.answers import FOLDER, MEMORY  # beside this script
 from fuzz.engines import instrumented, mutated, with_coverage  # beside this script
 from fuzz.watched import read_state
+
+from quantrecipe.output.work_folder import work_folder
 
 _WORTHWHILE = 20.0
 """Seconds for a target: atheris needs five to load the program."""
@@ -72,8 +73,8 @@ def campaign(names: list[str], args: argparse.Namespace) -> int:
     total, found = 0, []
     for number, name in enumerate(names):
         share = None if end is None else max(0.1, (end - time.monotonic()) / (len(names) - number))
-        with tempfile.TemporaryDirectory(prefix="fuzz-", dir=MEMORY) as folder:
-            os.environ[FOLDER] = folder
+        with work_folder(MEMORY, "fuzz") as folder:
+            os.environ[FOLDER] = str(folder)
             status = (with_coverage if coverage else mutated)(name, share, args.inputs, args.seed)
         state = read_state(name, status)
         total += state["inputs"]

@@ -13,7 +13,8 @@ import pytest
 import xxhash
 
 from quantrecipe.errors import OutputError
-from quantrecipe.output.journal import Journal, MadeRows, MadeTensor, journal_path
+from quantrecipe.output.journal import Journal, journal_path
+from quantrecipe.output.journal_records import MadeRows, MadeTensor
 
 KEY = {"plan": "a", "model": ["m.gguf", 1]}
 ROWS = MadeRows(digest="0123456789abcdef", source="f" * 16, lost=2, remark=(3, "damped"))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from support.formats import format_type
 
 from quantrecipe.output.jobs import Encoding, Job
-from quantrecipe.output.journal import Journal, MadeRows, MadeTensor, journal_path
+from quantrecipe.output.journal import Journal, journal_path
+from quantrecipe.output.journal_records import MadeRows, MadeTensor
 from quantrecipe.output.kept import Entry, made_from, rows_left, rows_made, tensor_left
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.row_units import Unit

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from quantrecipe.errors import OutputError
-from quantrecipe.output.journal import Journal, MadeRows, journal_path
+from quantrecipe.output.journal import Journal, journal_path
+from quantrecipe.output.journal_records import MadeRows
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.run_key import difference
 from quantrecipe.output.sync_often import SYNC_SECONDS, SyncOften

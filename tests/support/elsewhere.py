@@ -1,9 +1,11 @@
-"""The example model on a hub, in an object store, and in memory, each in this process's place of the real one."""
+"""The example model on a hub, in an object store, and in memory, each in this process's place of the real one.
+
+These are fixtures, to which a file of tests gives names of its own: `store = pytest.fixture(example_in_store)`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,6 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(object_place, "_FIRST_WAIT", 0)
 
 
-@contextmanager
 def example_on_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     """Processes that are started meanwhile find it, too."""
     import huggingface_hub.constants
@@ -64,7 +65,6 @@ def example_on_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[
         yield server
 
 
-@contextmanager
 def example_in_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ObjectServer]:
     """Processes that are started meanwhile find it, too. The test is skipped without s3fs."""
     s3fs = pytest.importorskip("s3fs")
@@ -79,7 +79,6 @@ def example_in_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
         s3fs.S3FileSystem.clear_instance_cache()
 
 
-@contextmanager
 def example_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """fsspec's file system of this process."""
     import fsspec

@@ -22,12 +22,10 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from collections.abc import Mapping
+from typing import Any
+
+from support.local_server import Asked, Handler, LocalServer
 
 __all__ = ["COMMIT", "REPO", "Asked", "HubServer"]
 
@@ -35,19 +33,7 @@ REPO, COMMIT = "owner/tiny-code", "0123456789abcdef0123456789abcdef01234567"
 _LARGE = (".safetensors", ".gguf")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
-    """A request. host: which of the two host names; first, last: of the range, None where all was asked for."""
-
-    path: str
-    host: str
-    token: str
-    method: str = "GET"
-    first: int | None = None
-    last: int | None = None
-
-
-class HubServer:
+class HubServer(LocalServer):
     """files:   by path, of the one repository that there is
     changed: by path, what is sent instead of the content
     trouble: asked before a file is sent, and before anything is written; returns a status to answer with, None, or
@@ -63,43 +49,32 @@ class HubServer:
     """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
+        super().__init__(_Handler)
         self.files = dict(files)
         self.changed: dict[str, bytes] = {}
         self.sizes: dict[str, int] = {}
-        self.trouble: Callable[[Asked], int | str | None] = lambda asked: None
         self.refusal: tuple[int, str] | None = None
         self.ranges = True
-        self.asked: list[Asked] = []
         self.exists, self.private, self.commit = True, False, COMMIT
         self.writer, self.verify = "", ""
         self.storage: dict[str, bytes] = {}
         self.xet, self.chunked = "", dict[str, bytes]()
         self.commits: list[tuple[str, list[str]]] = []
         self.open = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: Any) -> None:
         self.open.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__exit__(*raised)
 
     @property
     def endpoint(self) -> str:
         """What HF_ENDPOINT is to be."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def elsewhere(self) -> str:
         """Where large files are."""
-        return f"http://localhost:{self._server.server_port}/cdn"
+        return f"http://localhost:{self.port}/cdn"
 
     def ranges_of(self, path: str) -> list[tuple[int | None, int | None]]:
         """The ranges of a file that were sent."""
@@ -150,169 +125,128 @@ class HubServer:
         return 200
 
 
-def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # a body would wait for the acknowledgement of its headers
+class _Handler(Handler):
+    served: HubServer
 
-        def log_message(self, *_: object) -> None: ...
-
-        def do_GET(self) -> None:
-            asked = self._asked()
-            hub.asked.append(asked)
-            if asked.path == f"/api/models/{REPO}/xet-write-token/main" and hub.xet:
-                self._json({"casUrl": hub.xet, "exp": int(time.time()) + 3600, "accessToken": "short-lived"})
-            elif asked.path.startswith("/api/models/"):
-                self._api(asked.path.removeprefix("/api/models/"))
-            elif asked.path.startswith(f"/{REPO}/resolve/{COMMIT}/"):
-                path = asked.path.removeprefix(f"/{REPO}/resolve/{COMMIT}/")
-                if path.endswith(_LARGE):
-                    self._answer(302, b"", {"Location": f"{hub.elsewhere}/{path}", "X-Repo-Commit": COMMIT})
-                else:
-                    self._file(asked, path)
-            elif asked.path.startswith("/cdn/"):
-                self._file(asked, asked.path.removeprefix("/cdn/"))
-            else:
-                self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
-
-        def do_POST(self) -> None:
-            asked, body = self._write()
-            if body is None:
-                return
-            path = asked.path
-            if path == "/api/repos/create":
-                named = json.loads(body)
-                wanted = f"{named['organization']}/{named['name']}"
-                if wanted != REPO:
-                    self._answer(403, b"", {"X-Error-Message": "You don't have the rights to create a model"})
-                    return
-                status, hub.exists = (409 if hub.exists else 200), True
-                hub.private |= named.get("visibility") == "private" or bool(named.get("private"))
-                self._json({"url": f"{hub.endpoint}/{REPO}"}, status)
-            elif path == "/api/validate-yaml":
-                wrong = "license" not in json.loads(body)["content"]
-                errors = [{"message": '"license" is required'}] if wrong else []
-                self._json({"errors": errors, "warnings": []}, 400 if wrong else 200)
-            elif path == f"/api/models/{REPO}/preupload/main":
-                self._json({"files": [self._mode(it["path"]) for it in json.loads(body)["files"]]})
-            elif path == f"/{REPO}.git/info/lfs/objects/batch":
-                objects = json.loads(body)["objects"]
-                self._json({"transfer": "basic", "objects": [self._place(it) for it in objects]})
-            elif path == "/verify":
-                self._json({}, 200 if json.loads(body)["oid"] in hub.storage else 404)
-            elif path == f"/api/models/{REPO}/commit/main":
-                status = hub.add_commit([json.loads(line) for line in body.splitlines()])
-                url = f"{hub.endpoint}/{REPO}/commit/{hub.commit}"
-                self._json({"commitUrl": url, "commitOid": hub.commit}, status)
-            else:
-                self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
-
-        def do_PUT(self) -> None:
-            asked, body = self._write()
-            if body is None:
-                return
-            oid = asked.path.removeprefix("/cdn/upload/")
-            right = hashlib.sha256(body).hexdigest() == oid
-            if right:
-                hub.storage[oid] = body
-            self._answer(200 if right else 400, b"", {"ETag": oid})
-
-        def _write(self) -> tuple[Asked, bytes | None]:
-            """What is to be written; None where it was answered already."""
-            asked = self._asked()
-            hub.asked.append(asked)
-            trouble = hub.trouble(asked)
-            if trouble == "drop":
-                self.close_connection = True
-                return asked, None
-            if trouble == "hang":
-                hub.open.wait()
-                self.close_connection = True
-                return asked, None
-            body = self._body()
-            at_home = asked.host == "127.0.0.1" and asked.path != "/verify"
-            if isinstance(trouble, int):
-                self._answer(trouble, b"", {"Retry-After": "0"})
-            elif hub.writer and at_home and asked.token != f"Bearer {hub.writer}":
-                self._answer(403 if asked.token else 401, b"")
-            else:
-                return asked, body
-            return asked, None
-
-        def _body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding") != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            data = b""
-            while size := int(self.rfile.readline(), 16):
-                data += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return data
-
-        def _mode(self, path: str) -> dict[str, Any]:
-            mode = "lfs" if path.endswith(_LARGE) else "regular"
-            return {"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": None}
-
-        def _place(self, wanted: dict[str, Any]) -> dict[str, Any]:
-            if wanted["oid"] in hub.storage:
-                return wanted
-            upload = {"href": f"{hub.elsewhere}/upload/{wanted['oid']}"}
-            verify = {"href": hub.verify or f"{hub.endpoint}/verify"}
-            return wanted | {"actions": {"upload": upload, "verify": verify}}
-
-        def _json(self, document: object, status: int = 200) -> None:
-            self._answer(status, json.dumps(document).encode(), {"Content-Type": "application/json"})
-
-        def _asked(self) -> Asked:
-            first = last = None
-            if said := self.headers.get("Range"):
-                first, last = (int(it) for it in said.removeprefix("bytes=").split("-"))
-            return Asked(
-                path=unquote(urlsplit(self.path).path),
-                host=(self.headers.get("Host") or "").partition(":")[0],
-                token=self.headers.get("Authorization") or "",
-                method=self.command,
-                first=first,
-                last=last,
+    def do_GET(self) -> None:  # noqa: N802  # http.server calls it so
+        asked = self.asked()
+        self.served.asked.append(asked)
+        if asked.path == f"/api/models/{REPO}/xet-write-token/main" and self.served.xet:
+            self._json(
+                {"casUrl": self.served.xet, "exp": int(time.time()) + 3600, "accessToken": "short-lived"}
             )
-
-        def _api(self, ref: str) -> None:
-            repo, _, revision = ref.partition("/revision/")
-            if hub.refusal is not None:
-                self._answer(hub.refusal[0], b"", {"X-Error-Code": hub.refusal[1]})
-            elif repo != REPO or not hub.exists:
-                self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
-            elif revision not in ("", "main", COMMIT):
-                self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
+        elif asked.path.startswith("/api/models/"):
+            self._api(asked.path.removeprefix("/api/models/"))
+        elif asked.path.startswith(f"/{REPO}/resolve/{COMMIT}/"):
+            path = asked.path.removeprefix(f"/{REPO}/resolve/{COMMIT}/")
+            if path.endswith(_LARGE):
+                self.answer(
+                    302, b"", {"Location": f"{self.served.elsewhere}/{path}", "X-Repo-Commit": COMMIT}
+                )
             else:
-                self._answer(200, json.dumps(hub.listing()).encode())
+                self._file(asked, path)
+        elif asked.path.startswith("/cdn/"):
+            self._file(asked, asked.path.removeprefix("/cdn/"))
+        else:
+            self.answer(404, b"", {"X-Error-Code": "EntryNotFound"})
 
-        def _file(self, asked: Asked, path: str) -> None:
-            trouble = hub.trouble(asked)
-            if isinstance(trouble, int):
-                self._answer(trouble, b"", {"Retry-After": "0"})
+    def do_POST(self) -> None:  # noqa: N802  # http.server calls it so
+        asked, body = self._write()
+        if body is None:
+            return
+        path = asked.path
+        if path == "/api/repos/create":
+            named = json.loads(body)
+            wanted = f"{named['organization']}/{named['name']}"
+            if wanted != REPO:
+                self.answer(403, b"", {"X-Error-Message": "You don't have the rights to create a model"})
                 return
-            data = hub.changed.get(path, hub.files[path])
-            if asked.first is None or not hub.ranges:
-                self._answer(200, data)
-                return
-            part = data[asked.first : (asked.last or 0) + 1]
-            said = f"bytes {asked.first}-{asked.first + len(part) - 1}/{len(data)}"
-            self._answer(206, part, {"Content-Range": said}, die=trouble == "die")
+            status, self.served.exists = (409 if self.served.exists else 200), True
+            self.served.private |= named.get("visibility") == "private" or bool(named.get("private"))
+            self._json({"url": f"{self.served.endpoint}/{REPO}"}, status)
+        elif path == "/api/validate-yaml":
+            wrong = "license" not in json.loads(body)["content"]
+            errors = [{"message": '"license" is required'}] if wrong else []
+            self._json({"errors": errors, "warnings": []}, 400 if wrong else 200)
+        elif path == f"/api/models/{REPO}/preupload/main":
+            self._json({"files": [self._mode(it["path"]) for it in json.loads(body)["files"]]})
+        elif path == f"/{REPO}.git/info/lfs/objects/batch":
+            objects = json.loads(body)["objects"]
+            self._json({"transfer": "basic", "objects": [self._place(it) for it in objects]})
+        elif path == "/verify":
+            self._json({}, 200 if json.loads(body)["oid"] in self.served.storage else 404)
+        elif path == f"/api/models/{REPO}/commit/main":
+            status = self.served.add_commit([json.loads(line) for line in body.splitlines()])
+            url = f"{self.served.endpoint}/{REPO}/commit/{self.served.commit}"
+            self._json({"commitUrl": url, "commitOid": self.served.commit}, status)
+        else:
+            self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
 
-        def _answer(
-            self, status: int, body: bytes, headers: Mapping[str, str] | None = None, *, die: bool = False
-        ) -> None:
-            self.send_response(status)
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            try:
-                self.wfile.write(body[: len(body) // 2] if die else body)
-            except OSError:
-                return  # whoever asked has enough
-            if die:
-                self.close_connection = True
+    def do_PUT(self) -> None:  # noqa: N802  # http.server calls it so
+        asked, body = self._write()
+        if body is None:
+            return
+        oid = asked.path.removeprefix("/cdn/upload/")
+        right = hashlib.sha256(body).hexdigest() == oid
+        if right:
+            self.served.storage[oid] = body
+        self.answer(200 if right else 400, b"", {"ETag": oid})
 
-    return Handler
+    def _write(self) -> tuple[Asked, bytes | None]:
+        """What is to be written; None where it was answered already."""
+        asked = self.asked()
+        self.served.asked.append(asked)
+        trouble = self.served.trouble(asked)
+        if trouble == "drop":
+            self.close_connection = True
+            return asked, None
+        if trouble == "hang":
+            self.served.open.wait()
+            self.close_connection = True
+            return asked, None
+        body = self.body()
+        at_home = asked.host == "127.0.0.1" and asked.path != "/verify"
+        if isinstance(trouble, int):
+            self.answer(trouble, b"", {"Retry-After": "0"})
+        elif self.served.writer and at_home and asked.token != f"Bearer {self.served.writer}":
+            self.answer(403 if asked.token else 401)
+        else:
+            return asked, body
+        return asked, None
+
+    def _mode(self, path: str) -> dict[str, Any]:
+        mode = "lfs" if path.endswith(_LARGE) else "regular"
+        return {"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": None}
+
+    def _place(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        if wanted["oid"] in self.served.storage:
+            return wanted
+        upload = {"href": f"{self.served.elsewhere}/upload/{wanted['oid']}"}
+        verify = {"href": self.served.verify or f"{self.served.endpoint}/verify"}
+        return wanted | {"actions": {"upload": upload, "verify": verify}}
+
+    def _json(self, document: object, status: int = 200) -> None:
+        self.answer(status, json.dumps(document).encode(), {"Content-Type": "application/json"})
+
+    def _api(self, ref: str) -> None:
+        repo, _, revision = ref.partition("/revision/")
+        if self.served.refusal is not None:
+            self.answer(self.served.refusal[0], b"", {"X-Error-Code": self.served.refusal[1]})
+        elif repo != REPO or not self.served.exists:
+            self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
+        elif revision not in ("", "main", COMMIT):
+            self.answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
+        else:
+            self.answer(200, json.dumps(self.served.listing()).encode())
+
+    def _file(self, asked: Asked, path: str) -> None:
+        trouble = self.served.trouble(asked)
+        if isinstance(trouble, int):
+            self.answer(trouble, b"", {"Retry-After": "0"})
+            return
+        data = self.served.changed.get(path, self.served.files[path])
+        if asked.first is None or not self.served.ranges:
+            self.answer(200, data)
+            return
+        self.die = trouble == "die"
+        self.answer_range(asked, data)

@@ -16,34 +16,19 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/API
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
-from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
+
+from support.local_server import Asked, Handler, LocalServer
 
 __all__ = ["KEY", "Asked", "ObjectServer"]
 
 KEY, SECRET = "an-access-key", "a-secret-key"
 LEAST_PART = 5 << 20
 _BEGIN = 1_700_000_000  # seconds: when the first object was changed
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
-    """A request. first, last: of the range, None where all was asked for."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    authorization: str = ""
-    first: int | None = None
-    last: int | None = None
 
 
 @dataclass(slots=True)
@@ -59,12 +44,12 @@ class _Upload:
     parts: dict[int, bytes] = field(default_factory=dict)
 
 
-class ObjectServer:
+class ObjectServer(LocalServer):
     """objects: by BUCKET/KEY
     uploads: that were begun, and neither completed nor given up
     trouble: asked before each answer; returns the code of an error (its status is in `STATUS`), None, or "die" to send
              half of the answer and end the connection
-    readers: keys that may read; "" for who shows none
+    users:   keys that may read and write
     """
 
     STATUS: Mapping[str, int] = {
@@ -80,34 +65,20 @@ class ObjectServer:
     }
 
     def __init__(self, objects: Mapping[str, bytes]) -> None:
+        super().__init__(_Handler)
         self.objects: dict[str, _Object] = {}
         self.uploads: dict[str, _Upload] = {}
-        self.asked: list[Asked] = []
-        self.trouble: Callable[[Asked], str | None] = lambda asked: None
         self.users = {KEY}
         self.buckets = {path.partition("/")[0] for path in objects}
         self._changes = 0
         for path, data in objects.items():
             self.put(path, data)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     @property
     def environment(self) -> dict[str, str]:
         """With which s3fs finds it, and nothing else."""
         return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._server.server_port}",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -132,185 +103,129 @@ class ObjectServer:
 
     def refused(self, asked: Asked) -> str | None:
         """The code of the error with which a request is answered; None if it is served."""
-        if not any(f"Credential={user}/" in asked.authorization for user in self.users):
-            return "InvalidAccessKeyId" if asked.authorization else "AccessDenied"
+        if not any(f"Credential={user}/" in asked.token for user in self.users):
+            return "InvalidAccessKeyId" if asked.token else "AccessDenied"
         if asked.path.partition("/")[0] not in self.buckets:
             return "NoSuchBucket"
-        return self.trouble(asked)
+        trouble: str | None = self.trouble(asked)
+        return trouble
 
 
-def _handler(store: ObjectServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
+class _Handler(Handler):
+    served: ObjectServer
 
-        def log_message(self, *_: object) -> None: ...
+    def _serve(self) -> None:
+        asked, body = self.asked(), self.body()
+        self.served.asked.append(asked)
+        wrong = self.served.refused(asked)
+        self.die = wrong == "die"
+        if wrong is None or self.die:
+            wrong = self._answered(asked, body)
+        if wrong is not None:
+            told = f"<Error><Code>{wrong}</Code><Message>it is {wrong}</Message></Error>"
+            self.answer(self.served.STATUS[wrong], told.encode())
 
-        def do_HEAD(self) -> None:
-            self._serve()
+    do_HEAD = do_GET = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815  # http.server calls them so
 
-        def do_GET(self) -> None:
-            self._serve()
+    def _answered(self, asked: Asked, body: bytes) -> str | None:
+        """Answer; or the code of an error."""
+        found = self.served.objects.get(asked.path)
+        upload = asked.query.get("uploadId")
+        match asked.method:
+            case "GET" if "/" not in asked.path:
+                self.answer(200, self._listing(asked).encode())
+            case "HEAD" | "GET":
+                if found is None:
+                    return "NoSuchKey"
+                return self._object(asked, found)
+            case "PUT" if upload:
+                if upload not in self.served.uploads:
+                    return "NoSuchUpload"
+                self.served.uploads[upload].parts[int(asked.query["partNumber"])] = body
+                self.answer(200, b"", {"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
+            case "PUT":
+                self.served.put(asked.path, body)
+                self.answer(200, b"", {"ETag": f'"{self.served.objects[asked.path].etag}"'})
+            case "POST" if "uploads" in asked.query:
+                name = f"upload-{len(self.served.asked)}"
+                self.served.uploads[name] = _Upload(asked.path)
+                told = f"<InitiateMultipartUploadResult><UploadId>{name}</UploadId></InitiateMultipartUploadResult>"
+                self.answer(200, told.encode())
+            case "POST":
+                return self._complete(asked, upload or "", body)
+            case "DELETE":
+                if upload and self.served.uploads.pop(upload, None) is None:
+                    return "NoSuchUpload"
+                if not upload:
+                    self.served.objects.pop(asked.path, None)
+                self.answer(204)
+        return None
 
-        def do_PUT(self) -> None:
-            self._serve()
+    def _object(self, asked: Asked, found: _Object) -> str | None:
+        headers = {
+            "ETag": f'"{found.etag}"',
+            "Last-Modified": formatdate(found.changed, usegmt=True),
+            "Accept-Ranges": "bytes",
+        }
+        if asked.first is None:
+            self.answer(200, found.data, headers)
+        elif asked.first >= min(len(found.data), (asked.last or 0) + 1):
+            return "InvalidRange"
+        else:
+            self.answer_range(asked, found.data, headers)
+        return None
 
-        def do_POST(self) -> None:
-            self._serve()
+    def _complete(self, asked: Asked, name: str, body: bytes) -> str | None:
+        upload = self.served.uploads.get(name)
+        if upload is None:
+            return "NoSuchUpload"
+        numbers = [
+            int(it.text or 0) for it in ElementTree.fromstring(body).iter() if it.tag.endswith("PartNumber")
+        ]
+        parts = [upload.parts[it] for it in numbers]
+        if any(len(part) < LEAST_PART for part in parts[:-1]):
+            return "EntityTooSmall"
+        etag = hashlib.md5(b"".join(hashlib.md5(part).digest() for part in parts)).hexdigest()
+        self.served.put(asked.path, b"".join(parts), f"{etag}-{len(parts)}")
+        del self.served.uploads[name]
+        told = f"<CompleteMultipartUploadResult><ETag>{etag}</ETag></CompleteMultipartUploadResult>"
+        self.answer(200, told.encode())
+        return None
 
-        def do_DELETE(self) -> None:
-            self._serve()
-
-        def _serve(self) -> None:
-            asked, body = self._asked(), self._body()
-            store.asked.append(asked)
-            self._die = False
-            wrong = store.refused(asked)
-            if wrong == "die":
-                self._die, wrong = True, None
-            if wrong is None:
-                wrong = self._answered(asked, body)
-            if wrong is not None:
-                told = f"<Error><Code>{wrong}</Code><Message>it is {wrong}</Message></Error>"
-                self._answer(store.STATUS[wrong], told.encode())
-
-        def _answered(self, asked: Asked, body: bytes) -> str | None:
-            """Answer; or the code of an error."""
-            found = store.objects.get(asked.path)
-            upload = asked.query.get("uploadId")
-            match asked.method:
-                case "GET" if "/" not in asked.path:
-                    self._answer(200, self._listing(asked).encode())
-                case "HEAD" | "GET":
-                    if found is None:
-                        return "NoSuchKey"
-                    return self._object(asked, found)
-                case "PUT" if upload:
-                    if upload not in store.uploads:
-                        return "NoSuchUpload"
-                    store.uploads[upload].parts[int(asked.query["partNumber"])] = body
-                    self._answer(200, b"", {"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
-                case "PUT":
-                    store.put(asked.path, body)
-                    self._answer(200, b"", {"ETag": f'"{store.objects[asked.path].etag}"'})
-                case "POST" if "uploads" in asked.query:
-                    name = f"upload-{len(store.asked)}"
-                    store.uploads[name] = _Upload(asked.path)
-                    told = f"<InitiateMultipartUploadResult><UploadId>{name}</UploadId></InitiateMultipartUploadResult>"
-                    self._answer(200, told.encode())
-                case "POST":
-                    return self._complete(asked, upload or "", body)
-                case "DELETE":
-                    if upload and store.uploads.pop(upload, None) is None:
-                        return "NoSuchUpload"
-                    if not upload:
-                        store.objects.pop(asked.path, None)
-                    self._answer(204, b"")
-            return None
-
-        def _object(self, asked: Asked, found: _Object) -> str | None:
-            headers = {
-                "ETag": f'"{found.etag}"',
-                "Last-Modified": formatdate(found.changed, usegmt=True),
-                "Accept-Ranges": "bytes",
-            }
-            if asked.first is None:
-                self._answer(200, found.data, headers)
-                return None
-            part = found.data[asked.first : (asked.last or 0) + 1]
-            if not part:
-                return "InvalidRange"
-            said = f"bytes {asked.first}-{asked.first + len(part) - 1}/{len(found.data)}"
-            self._answer(206, part, headers | {"Content-Range": said})
-            return None
-
-        def _complete(self, asked: Asked, name: str, body: bytes) -> str | None:
-            upload = store.uploads.get(name)
-            if upload is None:
-                return "NoSuchUpload"
-            numbers = [
-                int(it.text or 0)
-                for it in ElementTree.fromstring(body).iter()
-                if it.tag.endswith("PartNumber")
-            ]
-            parts = [upload.parts[it] for it in numbers]
-            if any(len(part) < LEAST_PART for part in parts[:-1]):
-                return "EntityTooSmall"
-            etag = hashlib.md5(b"".join(hashlib.md5(part).digest() for part in parts)).hexdigest()
-            store.put(asked.path, b"".join(parts), f"{etag}-{len(parts)}")
-            del store.uploads[name]
-            told = f"<CompleteMultipartUploadResult><ETag>{etag}</ETag></CompleteMultipartUploadResult>"
-            self._answer(200, told.encode())
-            return None
-
-        def _listing(self, asked: Asked) -> str:
-            bucket, prefix = asked.path, asked.query.get("prefix", "")
-            folders: dict[str, None] = {}
-            told = ""
-            for path, it in sorted(store.objects.items()):
-                if not path.startswith(f"{bucket}/{prefix}"):
-                    continue
-                key = path.partition("/")[2]
-                below, slash, _ = key.removeprefix(prefix).partition("/")
-                if slash and asked.query.get("delimiter"):
-                    folders[f"{prefix}{below}/"] = None
-                    continue
-                told += (
-                    f"<Contents><Key>{escape(key)}</Key><Size>{len(it.data)}</Size><ETag>&quot;{it.etag}&quot;</ETag>"
-                    "<LastModified>2024-01-01T00:00:00.000Z</LastModified></Contents>"
-                )
-            told += "".join(
-                f"<CommonPrefixes><Prefix>{escape(it)}</Prefix></CommonPrefixes>" for it in folders
+    def _listing(self, asked: Asked) -> str:
+        bucket, prefix = asked.path, asked.query.get("prefix", "")
+        folders: dict[str, None] = {}
+        told = ""
+        for path, it in sorted(self.served.objects.items()):
+            if not path.startswith(f"{bucket}/{prefix}"):
+                continue
+            key = path.partition("/")[2]
+            below, slash, _ = key.removeprefix(prefix).partition("/")
+            if slash and asked.query.get("delimiter"):
+                folders[f"{prefix}{below}/"] = None
+                continue
+            told += (
+                f"<Contents><Key>{escape(key)}</Key><Size>{len(it.data)}</Size><ETag>&quot;{it.etag}&quot;</ETag>"
+                "<LastModified>2024-01-01T00:00:00.000Z</LastModified></Contents>"
             )
-            return f"<ListBucketResult><Name>{bucket}</Name><IsTruncated>false</IsTruncated>{told}</ListBucketResult>"
+        told += "".join(f"<CommonPrefixes><Prefix>{escape(it)}</Prefix></CommonPrefixes>" for it in folders)
+        return f"<ListBucketResult><Name>{bucket}</Name><IsTruncated>false</IsTruncated>{told}</ListBucketResult>"
 
-        def _asked(self) -> Asked:
-            place, first, last = urlsplit(self.path), None, None
-            if said := self.headers.get("Range"):
-                first, last = (int(it) for it in said.removeprefix("bytes=").split("-"))
-            query = parse_qs(place.query, keep_blank_values=True)
-            return Asked(
-                method=self.command,
-                path=unquote(place.path).strip("/"),
-                query={name: values[0] for name, values in query.items()},
-                authorization=self.headers.get("Authorization") or "",
-                first=first,
-                last=last,
-            )
+    def asked(self) -> Asked:
+        """Paths are BUCKET/KEY."""
+        asked = super().asked()
+        return replace(asked, path=asked.path.strip("/"))
 
-        def _body(self) -> bytes:
-            data = b""
-            if self.headers.get("Transfer-Encoding") == "chunked":
-                while size := int(self.rfile.readline(), 16):
-                    data += self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
-            else:
-                data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if "aws-chunked" not in (self.headers.get("Content-Encoding") or ""):
-                return data
-            found = b""
-            while data:  # SIZE[;signature] CRLF bytes CRLF, and behind the last one, of size 0, a checksum
-                line, _, data = data.partition(b"\r\n")
-                size = int(line.partition(b";")[0], 16)
-                if not size:
-                    break
-                found, data = found + data[:size], data[size + 2 :]
-            return found
-
-        def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
-            self.send_response(status)
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command == "HEAD":
-                return
-            try:
-                self.wfile.write(body[: len(body) // 2] if self._die else body)
-            except OSError:
-                return
-            if self._die:
-                self.close_connection = True
-
-    return Handler
+    def body(self) -> bytes:
+        """Without what aws-chunked puts around it."""
+        data = super().body()
+        if "aws-chunked" not in (self.headers.get("Content-Encoding") or ""):
+            return data
+        found = b""
+        while data:  # SIZE[;signature] CRLF bytes CRLF, and behind the last one, of size 0, a checksum
+            line, _, data = data.partition(b"\r\n")
+            size = int(line.partition(b";")[0], 16)
+            if not size:
+                break
+            found, data = found + data[:size], data[size + 2 :]
+        return found

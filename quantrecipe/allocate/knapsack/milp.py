@@ -5,7 +5,8 @@ bound counts less that tolerance.
 
 It runs in a process of its own. The versions in SciPy (1.15 to 1.17 at least) print a line of C++'s printf now and then
 (HighsMipSolverData::transformNewIntegerFeasibleSolution), whatever their options say; standard output may be JSON, and
-turning it away for a moment would take what other threads of the caller's print meanwhile.
+turning it away for a moment would take what other threads of the caller's print meanwhile. The answer comes on that
+process's standard output, between such lines.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import os
 import pickle
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,25 +33,23 @@ __all__ = ["solve", "solve_here"]
 _NODES = 500  # a count, not a time: the same on every machine
 _REPAIRS = 4  # times that it is asked, each time for less by what was too much
 _TOLERANCE = 1e-6  # of HiGHS, in its own scale
+_ANSWER = b"\0answer\0"  # what the answer stands behind
 
 
 def solve(table: Table, bound: Bound, options: NDArray[np.int64]) -> Found:
     """The best choice among these options and every item's base."""
-    with tempfile.TemporaryDirectory(prefix="quantrecipe-") as folder:
-        answer = Path(folder) / "found"
-        done = subprocess.run(
-            # -P: nothing is imported from the current folder.
-            [sys.executable, "-P", "-m", __name__, str(answer)],
-            input=pickle.dumps((table, bound, options)),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"the process that runs HiGHS failed:\n{done.stderr.decode(errors='replace')}")
-        found: Found = pickle.loads(answer.read_bytes())
-        return found
+    done = subprocess.run(
+        # -P: nothing is imported from the current folder.
+        [sys.executable, "-P", "-m", __name__],
+        input=pickle.dumps((table, bound, options)),
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the process that runs HiGHS failed:\n{done.stderr.decode(errors='replace')}")
+    found: Found = pickle.loads(done.stdout.partition(_ANSWER)[2])  # and no more than that one value
+    return found
 
 
 def solve_here(table: Table, bound: Bound, options: NDArray[np.int64]) -> Found:
@@ -106,4 +103,4 @@ def solve_here(table: Table, bound: Bound, options: NDArray[np.int64]) -> Found:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_bytes(pickle.dumps(solve_here(*pickle.loads(sys.stdin.buffer.read()))))
+    sys.stdout.buffer.write(_ANSWER + pickle.dumps(solve_here(*pickle.loads(sys.stdin.buffer.read()))))

@@ -13,8 +13,8 @@ from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE_OR_RECIPE, file_option, folder_option
 from quantrecipe.cli.options.shared import (
     another_model_option,
-    engine_option,
     json_option,
+    llama_options,
     requantize_option,
     statistics_option,
 )
@@ -98,9 +98,7 @@ _DOCUMENTS = (".md", ".html", ".json")
 @file_option("--save-reference", metavar="OUT", help="Keep what the reference says in OUT.")
 @count_option("--ctx", "n_ctx", help="Tokens in a chunk. [default: 512]")
 @count_option("--chunks", help="The first N chunks of each text. [default: all]")
-@count_option("--threads", help="Threads of llama.cpp. [default: all cores]")
-@count_option("--gpu-layers", help="Layers that the GPU takes, if llama.cpp has one. [default: all]", least=0)
-@engine_option
+@llama_options(threads="Threads of llama.cpp.")
 @click.option(
     "--fail-above",
     "limits",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import RenderableType
 
-from quantrecipe.cli.eval.extras import keep_value, kept_value
+from quantrecipe.cli.eval.extras import Extra, kept_value
 from quantrecipe.cli.eval.reference import Unmade
-from quantrecipe.cli.progress import EvalBar
 from quantrecipe.cli.tables import Kind, Paragraph, Table, numbers
 from quantrecipe.engine import Engine, Session, find_engine
 from quantrecipe.evaluate import Reference
@@ -26,47 +26,27 @@ from quantrecipe.evaluate.resampling import Interval
 
 __all__ = ["Continued", "find_continuations"]
 
-_FOLDER = "continuations"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Continued:
-    """The continuations of the reference and of each file, by its name. place: their key in the cache"""
+class Continued(Extra[Continuations, ContinuationFigures]):
+    """The continuations of the reference and of each file. count: how many"""
+
+    key: ClassVar[str] = "continuations"
 
     count: int
-    place: str
-    reference: Continuations | None
-    files: dict[str, Continuations] = field(default_factory=dict)
-    key: str = "continuations"
 
-    @property
-    def missing(self) -> bool:
-        """True where the reference hasn't gone on."""
-        return self.reference is None
+    def done(
+        self, session: Session, reference: Reference, progress: Callable[[int, int], None]
+    ) -> Continuations:
+        """Go on, at the places of the reference where it has done so."""
+        places = places_of(reference, self.count) if self.reference is None else self.reference.places
+        return continue_texts(session, reference, places, progress=progress)
 
-    def first(self, session: Session, reference: Reference, progress: EvalBar) -> Continued:
-        """Have the reference go on, and keep that."""
-        told = progress.task(f"{session.path.name} (reference)", "continuations")
-        said = continue_texts(session, reference, places_of(reference, self.count), progress=told)
-        keep_value(_FOLDER, self.place, said)
-        return replace(self, reference=said)
-
-    def too(self, name: str, session: Session, reference: Reference, progress: EvalBar) -> Continued:
-        """Have a file go on at the same places."""
-        places = () if self.reference is None else self.reference.places
-        said = continue_texts(session, reference, places, progress=progress.task(name, "continuations"))
-        return replace(self, files={**self.files, name: said})
-
-    @property
-    def figures(self) -> dict[str, ContinuationFigures]:
-        """Of each file, by its name."""
-        if self.reference is None:
-            return {}
-        first = next(iter(self.files.values()), None)
-        return {
-            name: continuation_figures(its, self.reference, None if its is first else first)
-            for name, its in self.files.items()
-        }
+    def compared(
+        self, said: Continuations, reference: Continuations, first: Continuations | None
+    ) -> ContinuationFigures:
+        """See `Extra`."""
+        return continuation_figures(said, reference, first)
 
     def render(self, names: list[str]) -> list[RenderableType]:
         """A heading, and a table with a row for each file."""
@@ -101,7 +81,7 @@ def find_continuations(
 ) -> Continued:
     """What the cache has of the reference's, which is as of its texts; else they have to be made."""
     place = f"{reference.key}-{count}-{find_engine(engine).digest}"
-    return Continued(count=count, place=place, reference=kept_value(_FOLDER, place, Continuations))
+    return Continued(count=count, place=place, reference=kept_value(Continued.key, place, Continuations))
 
 
 def _percent(interval: Interval) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import RenderableType
 
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.eval.extras import keep_value, kept_value
-from quantrecipe.cli.progress import EvalBar
+from quantrecipe.cli.eval.extras import Extra, kept_value
 from quantrecipe.cli.tables import Kind, Paragraph, Table, numbers
 from quantrecipe.engine import Engine, Session, find_engine
 from quantrecipe.evaluate import Reference
@@ -29,49 +28,26 @@ from quantrecipe.evaluate.resampling import Interval
 
 __all__ = ["Questioned", "find_questioned"]
 
-_FOLDER = "questions"
 _KINDS = {"choices": "choices", "answer": "answers", "pattern": "patterns"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Questioned:
-    """What the reference and each file answer, by its name. place: the key of the reference's in the cache"""
+class Questioned(Extra[Asked, QuestionFigures]):
+    """What the reference and each file answer. source: the questions' file; most: tokens of an answer"""
+
+    key: ClassVar[str] = "questions"
 
     questions: tuple[Question, ...]
     source: Path
     most: int
-    place: str
-    reference: Asked | None
-    files: dict[str, Asked] = field(default_factory=dict)
-    key: str = "questions"
 
-    @property
-    def missing(self) -> bool:
-        """True where the reference hasn't answered."""
-        return self.reference is None
+    def done(self, session: Session, reference: Reference, progress: Callable[[int, int], None]) -> Asked:
+        """Answer them."""
+        return ask(session, self.questions, source=self.source, most=self.most, progress=progress)
 
-    def first(self, session: Session, reference: Reference, progress: EvalBar) -> Questioned:
-        """Have the reference answer, and keep that."""
-        said = self._ask(session, f"{session.path.name} (reference)", progress)
-        keep_value(_FOLDER, self.place, said)
-        return replace(self, reference=said)
-
-    def too(self, name: str, session: Session, reference: Reference, progress: EvalBar) -> Questioned:
-        """Have a file answer."""
-        return replace(self, files={**self.files, name: self._ask(session, name, progress)})
-
-    def _ask(self, session: Session, name: str, progress: EvalBar) -> Asked:
-        told = progress.task(name, "questions")
-        return ask(session, self.questions, source=self.source, most=self.most, progress=told)
-
-    @property
-    def figures(self) -> dict[str, QuestionFigures]:
-        """Of each file, by its name."""
-        first = next(iter(self.files.values()), None)
-        return {
-            name: question_figures(its, self.questions, self.reference, None if its is first else first)
-            for name, its in self.files.items()
-        }
+    def compared(self, said: Asked, reference: Asked, first: Asked | None) -> QuestionFigures:
+        """See `Extra`."""
+        return question_figures(said, self.questions, reference, first)
 
     @property
     def of_reference(self) -> QuestionFigures | None:
@@ -123,7 +99,7 @@ def find_questioned(
 ) -> Questioned:
     """The reference's answers that the cache has; else they have to be asked for. files: of the reference"""
     place = f"{model_key(files)}-{questions_key(questions, most)}-{find_engine(engine).digest}"
-    kept = kept_value(_FOLDER, place, Asked)
+    kept = kept_value(Questioned.key, place, Asked)
     return Questioned(questions=questions, source=source, most=most, place=place, reference=kept)
 
 

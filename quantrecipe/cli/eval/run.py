@@ -69,7 +69,7 @@ class Outcome:
     reference: Reference
     candidates: list[Candidate]
     answered: Answered | None
-    extras: Sequence[Extra] = ()
+    extras: Sequence[Extra[Any, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """What is printed of it, in this order."""
@@ -233,9 +233,9 @@ def _find_extras(
     model: Model | None,
     registry: Registry,
     **running: Unpack[RunOptions],
-) -> list[Extra]:
+) -> list[Extra[Any, Any]]:
     """What else the files are to do, with what the cache knows of the reference's part."""
-    found: list[Extra] = []
+    found: list[Extra[Any, Any]] = []
     if request.continuations is not None:
         found.append(find_continuations(request.continuations, reference, engine=running.get("engine")))
     if request.questions is not None:

@@ -19,7 +19,7 @@ from quantrecipe.cli.imatrix.output import (
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.executors import check_executor, executor_options, found_executor
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
-from quantrecipe.cli.options.shared import arch_option, engine_option, json_option
+from quantrecipe.cli.options.shared import arch_option, json_option, llama_options
 from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, split_option, text_option
 from quantrecipe.cli.output_files import check_folder, model_stem
 from quantrecipe.cli.subcommand import subcommand
@@ -118,9 +118,7 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     show_default=True,
     help="One Gram matrix for all experts of a tensor, or one for each.",
 )
-@count_option("--threads", help="Threads of llama.cpp. [default: all cores]")
-@count_option("--gpu-layers", help="Layers that the GPU takes, if llama.cpp has one. [default: all]", least=0)
-@engine_option
+@llama_options(threads="Threads of llama.cpp.")
 @executor_options
 @layout_option
 @folder_option("--work-dir", help="Where a folder's temporary BF16 file goes. [default: beside OUT]")

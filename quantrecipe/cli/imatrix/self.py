@@ -14,7 +14,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.options.amounts import Tokens, count_option
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
-from quantrecipe.cli.options.shared import arch_option, engine_option, json_option
+from quantrecipe.cli.options.shared import arch_option, json_option, llama_options
 from quantrecipe.cli.options.texts import PARTS, split_option, text_option
 from quantrecipe.cli.output_files import check_folder, check_output, model_stem, write_text
 from quantrecipe.cli.subcommand import subcommand
@@ -67,9 +67,7 @@ _MANY_LOOPS = 0.2  # of the answers
 )
 @count_option("--answer-tokens", default=1024, help="The most tokens of an answer.")
 @split_option(help="Divide it by prompts into calibration, search and held-out parts, in the place of OUT.")
-@count_option("--threads", help="Threads of llama.cpp. [default: all cores]")
-@count_option("--gpu-layers", help="Layers that the GPU takes, if llama.cpp has one. [default: all]", least=0)
-@engine_option
+@llama_options(threads="Threads of llama.cpp.")
 @folder_option("--work-dir", help="Where a folder's temporary BF16 file goes. [default: beside OUT]")
 @click.option("--keep", is_flag=True, help="Keep that file.")
 @arch_option

@@ -17,6 +17,7 @@ __all__ = [
     "fail_on_option",
     "force_option",
     "json_option",
+    "llama_options",
     "part_option",
     "pickle_option",
     "pre_option",
@@ -92,6 +93,18 @@ engine_option = file_option(
     "[default: $QUANTRECIPE_ENGINE, else llama-cpp-python]",
 )
 """Gives the command `engine`: a Path or None, for `find_engine` and `require_engine`."""
+
+
+def llama_options(*, threads: str) -> Callable[[F], F]:
+    """--threads, --gpu-layers and --engine. threads: what does something in them"""
+    return together(
+        count_option("--threads", help=f"{threads} [default: all cores]"),
+        count_option(
+            "--gpu-layers", help="Layers that the GPU takes, if llama.cpp has one. [default: all]", least=0
+        ),
+        engine_option,
+    )
+
 
 fail_on_option = click.option(
     "--fail-on",

@@ -11,13 +11,12 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
-from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, MODEL, folder_option
 from quantrecipe.cli.options.shared import (
     arch_option,
     converter_option,
-    engine_option,
     json_option,
+    llama_options,
     pickle_option,
     pre_option,
     requantize_option,
@@ -55,9 +54,7 @@ _DIFF_SHOWN = 40
 @folder_option(
     "--lm-studio", help="Link the files into DIR/PUBLISHER/MODEL/, where LM Studio looks for them."
 )
-@count_option("--threads", help="Threads that quantize, and of llama.cpp. [default: all cores]")
-@count_option("--gpu-layers", help="Layers that the GPU takes, if llama.cpp has one. [default: all]", least=0)
-@engine_option
+@llama_options(threads="Threads that quantize, and of llama.cpp.")
 @arch_option
 @pre_option
 @pickle_option

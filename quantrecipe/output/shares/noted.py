@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import xxhash
 
 from quantrecipe.core.processors import usable_processors
-from quantrecipe.output.journal import Journal, MadeShare, MadeTensor
+from quantrecipe.output.journal import Journal
+from quantrecipe.output.journal_records import MadeShare, MadeTensor
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.shares.make import MadeRange, MadeUnit, Place, assignments_by_matrix, places
 from quantrecipe.output.shares.units import WorkUnit

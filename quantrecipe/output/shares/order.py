@@ -52,11 +52,11 @@ def order_of(
     pieces: the folder that gets what they make, and the digest of the run; None: they return it
     ModelError where the model can't be read on another machine.
     """
-    files, places = _files(plan)
+    here, elsewhere = _files(plan)
     given = {
         "plan": _dumped(plan),
-        "files": keys_of(files),
-        "places": places,
+        "files": keys_of(here),
+        "places": elsewhere,
         "plugins": registry.plugins_on,
         "nan": nan,
         "store": None if store is None else store.resolve(),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import xxhash
 
-from quantrecipe.output.journal import MadeTensor
+from quantrecipe.output.journal_records import MadeTensor
 
 __all__ = ["EntryFacts", "footer", "read_facts"]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from quantrecipe.model.source.reading import Reading
 from quantrecipe.output.jobs import Encoding
-from quantrecipe.output.journal import MadeTensor
+from quantrecipe.output.journal_records import MadeTensor
 from quantrecipe.output.passes import StoredRows
 from quantrecipe.output.store.entry import EntryFacts
 from quantrecipe.output.store.key import group_of

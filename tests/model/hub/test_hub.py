@@ -32,10 +32,11 @@ WEIGHTS = "model.safetensors"
 REGISTRY = load_registry(plugins=False)
 MIX = load_recipe("llama.cpp/Q4_K_M", registry=REGISTRY)
 ADDRESS = f"hf://{REPO}"
+example = pytest.fixture(example_on_hub)
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+def hub(example: HubServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """With the example in it."""
     made = list[Blocks]()
 
@@ -44,12 +45,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
         return made[-1]
 
     monkeypatch.setattr(mirror, "Blocks", noted)
-    with example_on_hub(monkeypatch, tmp_path) as server:
-        yield server
-        while any(
-            it._coming for it in made
-        ):  # blocks that were ordered ahead would ask the next test's server
-            time.sleep(0.01)
+    yield example
+    while any(it._coming for it in made):  # blocks that were ordered ahead would ask the next test's server
+        time.sleep(0.01)
 
 
 def applied(address: str, out: Path) -> Result:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,8 @@ from quantrecipe.remote_files import is_elsewhere, remote_file
 WEIGHTS = "bucket/models/tiny-code/model.safetensors"
 REGISTRY = load_registry(plugins=False)
 MIX = load_recipe("llama.cpp/Q4_K_M", registry=REGISTRY)
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ObjectServer]:
-    with example_in_store(monkeypatch, tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    with example_in_memory(monkeypatch, tmp_path) as system:
-        yield system
+store = pytest.fixture(example_in_store)
+memory = pytest.fixture(example_in_memory)
 
 
 def applied(address: str | Path, out: Path) -> Result:

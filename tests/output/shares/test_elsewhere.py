@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -48,29 +47,15 @@ SMALL = 300_000
 WHOLE = 1_200_000
 """Bytes of a unit of whole tensors."""
 
+hub = pytest.fixture(example_on_hub)
+store = pytest.fixture(example_in_store)
+memory = pytest.fixture(example_in_memory)
+
 
 @pytest.fixture(autouse=True)
 def nobody_is_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine, what another worker does once more is read once more."""
     monkeypatch.setattr(run_tasks, "_SLOW_SECONDS", math.inf)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    with example_on_hub(monkeypatch, tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ObjectServer]:
-    with example_in_store(monkeypatch, tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    with example_in_memory(monkeypatch, tmp_path) as system:
-        yield system
 
 
 @pytest.fixture(scope="module")

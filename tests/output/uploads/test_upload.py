@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,18 +18,8 @@ from quantrecipe.output.uploads.upload import Outgoing, require_writable, upload
 MIB = 1 << 20
 DATA = bytes(range(256)) * (18 * MIB // 256) + b"the rest"
 OUT = "bucket/made/out.gguf"
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ObjectServer]:
-    with example_in_store(monkeypatch, tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    with example_in_memory(monkeypatch, tmp_path) as system:
-        yield system
+store = pytest.fixture(example_in_store)
+memory = pytest.fixture(example_in_memory)
 
 
 def outgoing(url: str, data: bytes = DATA, content: Callable[[], Iterator[bytes]] | None = None) -> Outgoing:

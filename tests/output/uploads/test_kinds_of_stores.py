@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from support.store_kinds import KINDS, Stored, example_of_kind
 
 from quantrecipe.errors import OutputError
 from quantrecipe.model.objects import ObjectAddress
+from quantrecipe.output.uploads import upload as module
 from quantrecipe.output.uploads.sending import Sending, in_transaction
 from quantrecipe.output.uploads.upload import Outgoing, require_writable, upload
 
@@ -152,3 +154,17 @@ def test_half_of_a_file_that_was_given_up_isn_t_sent_later(scheme: str, stored: 
     sending.give_up()
     del sending
     assert stored.made() == {}
+
+
+def test_threads_share_no_connection(scheme: str, stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only file systems that are made for it get several files at a time."""
+    widths: list[int] = []
+
+    class Counted(ThreadPoolExecutor):
+        def __init__(self, width: int, name: str) -> None:
+            widths.append(width)
+            super().__init__(width, name)
+
+    monkeypatch.setattr(module, "ThreadPoolExecutor", Counted)
+    upload([outgoing(f"{scheme}://store/made/{number}.gguf", b"small") for number in range(3)])
+    assert widths == [4 if scheme in ("az", "gs") else 1]

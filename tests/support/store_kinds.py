@@ -168,6 +168,8 @@ def _kind(scheme: str, stored: Stored) -> type:
                 stored.put(self.path, stored.unnamed.pop(self.path))
 
     class Resumable(AbstractBufferedFile):  # type: ignore[misc]
+        buffer: io.BytesIO
+
         def _initiate_upload(self) -> None:
             refused("write")
             self.sent = b""

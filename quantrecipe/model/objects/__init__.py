@@ -12,6 +12,14 @@ Source: https://filesystem-spec.readthedocs.io, which finds credentials, too.
 
 from quantrecipe.model.objects.address import ObjectAddress
 from quantrecipe.model.objects.mirror import mirrored
-from quantrecipe.model.objects.refusals import lacks_rights, refusals, shown, worth_another_try
+from quantrecipe.model.objects.refusals import lacks_folder, lacks_rights, refusals, shown, worth_another_try
 
-__all__ = ["ObjectAddress", "lacks_rights", "mirrored", "refusals", "shown", "worth_another_try"]
+__all__ = [
+    "ObjectAddress",
+    "lacks_folder",
+    "lacks_rights",
+    "mirrored",
+    "refusals",
+    "shown",
+    "worth_another_try",
+]

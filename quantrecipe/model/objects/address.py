@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -18,7 +19,11 @@ _ADDRESS = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>[^?]*)(?P<query>\?.*)?", re.ASCII | re.DOTALL
 )
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs",
-             "abfss": "adlfs", "http": "aiohttp", "https": "aiohttp"}  # fmt: skip
+             "abfss": "adlfs", "http": "aiohttp", "https": "aiohttp", "sftp": "paramiko", "ssh": "paramiko",
+             "webdav": "webdav4", "dav": "webdav4", "smb": "smbprotocol"}  # fmt: skip
+_TALKATIVE = ("gcsfs", "azure", "adlfs", "paramiko", "s3fs", "fsspec")
+"""Loggers that show what becomes an error here, some with a traceback."""
+_NOWHERE = logging.NullHandler()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +67,7 @@ class ObjectAddress:
     @property
     def secret(self) -> bool:
         """There may be a signature in it, so that it is sent to no other process. A version is for everybody."""
-        return bool(self.query) and not self.query.startswith("?versionId=")
+        return bool(self.query) and not self.query.lower().startswith("?versionid=")
 
     @property
     def name(self) -> str:
@@ -96,9 +101,17 @@ class ObjectAddress:
                 f"{self.scheme}:// is read with the package fsspec, which isn't there",
                 f"pip install 'quantrecipe[fsspec]'{self._package}, or download the model, and give the folder",
             ) from error
+        for name in _TALKATIVE:  # a program that has handlers of its own is still told
+            logging.getLogger(name).addHandler(_NOWHERE)
         try:
             with refusals(self):
-                system, path = url_to_fs(self.url, **({"skip_instance_cache": True} if alone else {}))
+                try:
+                    system, path = url_to_fs(self.url, **({"skip_instance_cache": True} if alone else {}))
+                except TypeError as error:  # of what can't be said in an address
+                    raise ModelError(
+                        f"{self.scheme}:// needs more than an address: {error}",
+                        f"say it in a .json file in ~/.config/fsspec, below {self.scheme!r}",
+                    ) from error
         except ImportError as error:
             package = self._package.strip() or "the package that has it"
             raise ModelError(

@@ -26,7 +26,8 @@ _TRIES = 5
 _FIRST_WAIT = 0.5  # seconds: doubled each time; file systems wait by themselves, too
 
 _SAID = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "crc32c", "generation", "VersionId", "ino")
-_WHEN = ("mtime", "LastModified", "last_modified", "updated", "Last-Modified", "modified", "created")
+_WHEN = ("mtime", "LastModified", "last_modified", "updated", "Last-Modified", "modified", "modify", "last_write_time",
+         "modificationTime", "modification_time", "created")  # fmt: skip
 """What file systems call that, the first of those that there are."""
 
 

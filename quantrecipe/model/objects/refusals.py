@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from quantrecipe.errors import ModelError, QuantrecipeError
 
-__all__ = ["lacks_rights", "refusals", "shown", "worth_another_try"]
+__all__ = ["lacks_folder", "lacks_rights", "refusals", "shown", "worth_another_try"]
 
 _BUSY = (408, 425, 429)
 _FINAL = {
@@ -29,7 +29,19 @@ _MISTAKES = (
     NotImplementedError,
     ImportError,
 )
-_CREDENTIALS = ("credential", "profilenotfound", "tokenretrieval", "unauthorized", "refresherror")
+_CREDENTIALS = (
+    "credential",
+    "profilenotfound",
+    "tokenretrieval",
+    "unauthorized",
+    "refresherror",
+    "authentication",
+)
+_FORBIDDEN = "Forbidden: "
+"""So begins what gcsfs makes of 403: an OSError without a number."""
+_NO_LOGIN = ("530 ", "532 ")  # FTP: not logged in
+_NO_FILE = "550 "
+_FTP_FINAL = "error_perm"  # ftplib's, for 5xx
 _SHOWN = 200
 
 
@@ -45,6 +57,8 @@ def worth_another_try(error: BaseException) -> bool:
         return status >= 500 or status in _BUSY
     if isinstance(error, TimeoutError | ConnectionError):
         return True
+    if type(error).__name__ == _FTP_FINAL:
+        return False
     if isinstance(error, OSError):
         return error.errno not in _FINAL
     return not isinstance(error, _MISTAKES)
@@ -81,18 +95,36 @@ def _told(address: object, error: Exception) -> ModelError:
 def lacks_rights(error: Exception) -> bool:
     """True where there are no keys, or they open something else."""
     error = _behind(error)
-    name = type(error).__name__.lower()
+    name, text = type(error).__name__.lower(), str(error)
     return (
         isinstance(error, PermissionError)
         or _status(error) in (401, 403)
         or any(it in name for it in _CREDENTIALS)
+        or (type(error) is OSError and text.startswith(_FORBIDDEN))
+        or (type(error) is ValueError and "credentials" in text)  # adlfs, which has found none
+        or (type(error).__name__ == _FTP_FINAL and text.startswith(_NO_LOGIN))
+        or (name == "sshexception" and "authentication" in text)  # paramiko, which has found no key
     )
 
 
+def lacks_folder(error: Exception) -> bool:
+    """True where there is no such bucket or folder to write to. WebDAV says 409 (RFC 4918, 9.7.1)."""
+    error = _behind(error)
+    if type(error).__name__ == _FTP_FINAL:
+        return str(error).startswith(_NO_FILE)
+    return isinstance(error, FileNotFoundError) or _status(error) in (404, 409)
+
+
 def _behind(error: Exception) -> Exception:
-    """What was raised first: fsspec says of whatever it meets under http:// that there is no such file."""
+    """What was raised first: fsspec says of whatever it meets under http:// that there is no such file, and adlfs of
+    whatever it meets while it writes that a block can't be uploaded.
+    """
     cause = error.__cause__
-    if not isinstance(error, FileNotFoundError) or not isinstance(cause, Exception):
+    if not isinstance(cause, Exception):
+        return error
+    if type(error) is RuntimeError:
+        return _behind(cause)
+    if not isinstance(error, FileNotFoundError):
         return error
     status = _status(cause)
     known = status != 404 if status is not None else isinstance(cause, OSError)

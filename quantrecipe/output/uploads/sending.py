@@ -1,7 +1,10 @@
 """Sending: a file on its way to an object store. It appears there when it is told to, or nothing of it stays.
 
 fsspec's transactions are what that is made of: closing one of its files after an exception would otherwise publish half
-of it. Where a file system knows none, what it shows of half a file is removed.
+of it. Some file systems know none. Of these,
+
+    adlfs, webdav4    give a file its name when it is closed, so it is closed when it is to get its name
+    HDFS              shows half a file, so what it shows is removed if the rest can't be sent
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 import xxhash
 
 from quantrecipe.errors import ModelError, OutputError, QuantrecipeError
-from quantrecipe.model.objects import ObjectAddress, lacks_rights, shown
+from quantrecipe.model.objects import ObjectAddress, lacks_folder, lacks_rights, shown
 
 __all__ = ["SMALLEST", "Outgoing", "Sending", "in_transaction", "is_there", "writing"]
 
@@ -29,6 +32,12 @@ _MOST_BLOCKS = 9_000
 
 _MIB = 1 << 20
 _PARTS_HASHED = ("s3", "s3a")
+_NAMED_WHEN_CLOSED = ("webdav", "dav")
+"""webdav4's files have a `commit`, which sends all, and is also what closing them does."""
+_TEMPORARY = {"sftp": "temppath", "ssh": "temppath", "ftp": "tempdir"}
+"""What file systems call the folder there in which a file lies until it gets its name."""
+_THEIR_TEMPORARY = "/tmp"
+"""What that is unless somebody has said another one. Nothing can be renamed from there to another disk."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,13 +54,20 @@ class Outgoing:
 
 def in_transaction(address: ObjectAddress) -> Any:
     """A file system of its own, on which nothing that is written appears before it is committed."""
-    system, _ = address.opened(alone=True)
+    system, path = address.opened(alone=True)
+    option = _TEMPORARY.get(address.scheme, "")
+    if getattr(system, option, None) == _THEIR_TEMPORARY:
+        setattr(system, option, path.rpartition("/")[0])
     system.start_transaction()
     return system
 
 
 class Sending:
-    """A file on its way. parts: the MD5 of each block"""
+    """A file on its way.
+
+    parts:   the MD5 of each block
+    visible: it is shown under its name while it is sent
+    """
 
     def __init__(
         self, file: Outgoing, system: Any, advance: Callable[[int], None] = lambda nbytes: None
@@ -67,6 +83,10 @@ class Sending:
         self._before = _may_be_there(self.system, self.path)
         self._settled = False
         self._stream = self.system.open(self.path, "wb", block_size=self.block)
+        if hasattr(self._stream, "set_pipelined"):
+            self._stream.set_pipelined(True)  # paramiko else waits for an answer after each 32 KiB
+        self._closed_last = file.address.scheme in _NAMED_WHEN_CLOSED or not _has_commit(self._stream)
+        self.visible = self._closed_last and not self._before and is_there(self.system, self.path)
 
     def send(self, stop: threading.Event) -> None:
         """All blocks, the last one too; until `stop` is set by another file that can't be sent."""
@@ -89,12 +109,20 @@ class Sending:
                 f"{sent:,} bytes were there to be sent to {self.file.address}, and not {self.file.nbytes:,}",
                 "run it again",
             )
-        self._stream.close()
+        if not self._closed_last:
+            self._stream.close()
+
+    def send_what_waits(self) -> None:
+        """Have something sent by now, even where that gives it its name. For trials, which are given up afterwards."""
+        if self.file.address.scheme in _NAMED_WHEN_CLOSED:
+            self._stream.close()
 
     def commit(self) -> None:
         """Give it its name."""
+        if self._closed_last:
+            self._stream.close()
         self._settled = True
-        if hasattr(self._stream, "commit"):
+        if not self._closed_last:
             self._stream.commit()
 
     def give_up(self) -> None:
@@ -121,6 +149,14 @@ class Sending:
 
 def _block_bytes(nbytes: int) -> int:
     return max(_LEAST_BLOCK, -(-nbytes // _MOST_BLOCKS // _MIB) * _MIB) if nbytes > SMALLEST else SMALLEST
+
+
+def _has_commit(stream: Any) -> bool:
+    """Closing this file doesn't give it its name. The base class of many has a `commit` that does nothing."""
+    from fsspec.spec import AbstractBufferedFile
+
+    commit = getattr(stream, "commit", None)
+    return commit is not None and getattr(commit, "__func__", None) is not AbstractBufferedFile.commit
 
 
 def is_there(system: Any, path: str) -> bool:
@@ -157,7 +193,7 @@ def writing(address: ObjectAddress) -> Iterator[None]:
             remedy = (
                 "check the keys of this machine: they have to allow writing there, and listing or --force"
             )
-        elif isinstance(error, FileNotFoundError):
+        elif lacks_folder(error):
             remedy = "make the bucket or the folder, or name another"
         elif isinstance(error, NotImplementedError):
             remedy = "write to a folder, and bring the file there by other means"

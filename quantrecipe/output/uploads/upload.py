@@ -25,7 +25,9 @@ from quantrecipe.output.uploads.sending import SMALLEST, Outgoing, Sending, in_t
 __all__ = ["Outgoing", "Sent", "require_writable", "upload"]
 
 _CHUNK = 8 << 20  # bytes that are read back in one go
-_AT_ONCE = 4  # files; each goes over one connection
+_AT_ONCE = 4
+"""Files; each goes over one connection. Where a file system isn't made for threads, one: paramiko and ftplib wait for
+ever where two threads write over the same connection."""
 _TRIAL_NAME = ".quantrecipe-trial"
 
 
@@ -54,6 +56,7 @@ def require_writable(addresses: Sequence[ObjectAddress], *, force: bool) -> None
             trial = Sending(outgoing, in_transaction(address))
             try:
                 trial.send(threading.Event())
+                trial.send_what_waits()
             finally:
                 trial.give_up()
 
@@ -68,15 +71,16 @@ def upload(
     there. Nothing has its name then, but for what the error names.
     """
     stop, sending = threading.Event(), list[Sending]()
-    systems: dict[str, Any] = {}
+    systems: dict[ObjectAddress | None, Any] = {}
     try:
         for file in files:
             with writing(file.address):
-                name = file.address.scheme
-                if name not in systems:
-                    systems[name] = in_transaction(file.address)
-                sending.append(Sending(file, systems[name], advance))
-        with ThreadPoolExecutor(_AT_ONCE, "upload") as pool:
+                folder = file.address.parent
+                if folder not in systems:
+                    systems[folder] = in_transaction(file.address)
+                sending.append(Sending(file, systems[folder], advance))
+        at_once = _AT_ONCE if all(getattr(it.system, "async_impl", False) for it in sending) else 1
+        with ThreadPoolExecutor(at_once, "upload") as pool:
             futures = [pool.submit(_send, it, stop) for it in sending]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
@@ -84,8 +88,8 @@ def upload(
                 stop.set()  # those that are done don't mind
             for future in futures:
                 future.result()
-        for file in files:
-            _require_free(file.address, force=force)
+        for it in sending:
+            _require_free(it.file.address, force=force or it.visible)
         _give_names(sending)
     except BaseException:
         for it in sending:
@@ -138,7 +142,8 @@ def _compared(sending: Sending) -> Sent:
 
 def _how_it_is_the_same(sending: Sending) -> str:
     """For people; "" where it isn't."""
-    system, path = sending.system, sending.path
+    # Not the one that it was sent with: in a transaction, some file systems open another file for reading, too.
+    system, path = sending.file.address.opened()
     system.invalidate_cache()
     info = system.info(path)
     if info["size"] != sending.file.nbytes:

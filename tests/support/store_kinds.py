@@ -1,0 +1,275 @@
+"""File systems in this process that behave as those of fsspec's packages do, where these differ from s3fs.
+
+az://       as adlfs: a file gets its name when it is closed, transaction or not; an ETag, and no MD5
+gs://       as gcsfs: whole 256 KiB are sent, and the rest when it is committed; MD5 in base64; 403 without a number
+webdav://   as webdav4: a file is sent when it is closed, and when it is committed
+sftp://     as fsspec's: a file lies in `temppath`, and is renamed from there, on the same disk only; one connection,
+            which threads can't share
+hdfs://     as fsspec's: a file is shown while it is written; what is said of one is its time
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.elsewhere import EXAMPLE, small_blocks
+
+__all__ = ["KINDS", "Stored", "example_of_kind"]
+
+KINDS = ("az", "gs", "webdav", "sftp", "hdfs")
+_GRAIN = 256 << 10
+_BEGIN = 1_700_000_000
+
+
+@dataclass(slots=True, repr=False)
+class Stored:
+    """What a store has, for all file systems on it.
+
+    objects:   by path, their bytes and when they were changed
+    unnamed:   bytes that were sent, and have no name yet
+    forbidden: methods that are refused: "write", "read"
+    asked:     ranges of objects, as they were asked for
+    crossed:   two threads were at work over one connection at a time
+    """
+
+    objects: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    unnamed: dict[str, bytes] = field(default_factory=dict)
+    forbidden: set[str] = field(default_factory=set)
+    asked: list[tuple[str, int, int]] = field(default_factory=list)
+    named: list[str] = field(default_factory=list)
+    crossed: bool = False
+
+    def made(self) -> dict[str, str]:
+        """The SHA-256 of what has been written to SCHEME://store/made."""
+        return {
+            path: hashlib.sha256(data).hexdigest()
+            for path, (data, _) in self.objects.items()
+            if path.startswith("store/made/")
+        }
+
+    def put(self, path: str, data: bytes) -> None:
+        """Have an object be there, or be replaced."""
+        self.named.append(path)
+        self.objects[path] = data, _BEGIN + len(self.named)
+
+
+class HttpResponseError(Exception):
+    """As azure.core's."""
+
+    def __init__(self, status_code: int) -> None:
+        super().__init__("this request is not authorized to perform this operation")
+        self.status_code = status_code
+
+
+def _kind(scheme: str, stored: Stored) -> type:
+    from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+
+    def refused(what: str) -> None:
+        if what not in stored.forbidden:
+            return
+        if scheme == "az":
+            raise HttpResponseError(403)
+        if scheme == "gs":
+            raise OSError("Forbidden: https://storage/b/bucket\nno access")
+        raise PermissionError("no")
+
+    class System(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+        protocol = scheme
+        cachable = False
+        async_impl = scheme in ("az", "gs")
+
+        def __init__(self, *, temppath: str = "/tmp", **more: Any) -> None:
+            super().__init__(**more)
+            if scheme == "sftp":
+                self.temppath = temppath
+            self.at_work = threading.Lock()
+
+        def info(self, path: str, **_: Any) -> dict[str, Any]:
+            refused("read")
+            path = self._strip_protocol(path)
+            if path not in stored.objects:
+                if any(it.startswith(f"{path}/") for it in stored.objects):
+                    return {"name": path, "size": 0, "type": "directory"}
+                raise FileNotFoundError(path)
+            data, changed = stored.objects[path]
+            found = {"name": path, "size": len(data), "type": "file"}
+            md5 = hashlib.md5(data).digest()
+            match scheme:
+                case "az":
+                    return found | {"etag": f'"0x{changed:X}"', "content_settings": {"content_md5": None}}
+                case "gs":
+                    return found | {"md5Hash": base64.b64encode(md5).decode(), "generation": str(changed)}
+                case "webdav":
+                    return found | {"modified": changed}
+                case "sftp":
+                    return found | {"mtime": changed}
+            return found | {"modificationTime": changed}
+
+        def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+            refused("read")
+            path = self._strip_protocol(path)
+            names = {
+                f"{path}/{it.removeprefix(f'{path}/').partition('/')[0]}"
+                for it in stored.objects
+                if it.startswith(f"{path}/")
+            }
+            if not names:
+                raise FileNotFoundError(path)
+            return [self.info(it) for it in sorted(names)]
+
+        def cat_file(self, path: str, start: int = 0, end: int | None = None, **_: Any) -> bytes:
+            refused("read")
+            path = self._strip_protocol(path)
+            if path not in stored.objects or (scheme == "sftp" and self._intrans):
+                raise FileNotFoundError(path)
+            data = stored.objects[path][0]
+            stored.asked.append((path, start, len(data) if end is None else end))
+            return data[start:end]
+
+        def rm_file(self, path: str) -> None:
+            del stored.objects[self._strip_protocol(path)]
+
+        def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **more: Any) -> Any:
+            path = self._strip_protocol(path)
+            match scheme:
+                case "webdav":
+                    return Spooled(path)
+                case "sftp":
+                    return Renamed(self, path)
+                case "hdfs":
+                    return Shown(path)
+            more.pop("cache_options", None)
+            of = {"az": Blocks, "gs": Resumable}[scheme]
+            return of(self, path, mode, block_size=block_size, **more)
+
+    class Blocks(AbstractBufferedFile):  # type: ignore[misc]
+        def _initiate_upload(self) -> None:
+            self.sent = b""
+
+        def _upload_chunk(self, final: bool = False) -> None:
+            try:
+                refused("write")
+            except Exception as error:
+                raise RuntimeError(f"Failed to upload block: {error}!") from error
+            self.sent += self.buffer.getvalue()
+            stored.unnamed[self.path] = self.sent
+            if final:
+                stored.put(self.path, stored.unnamed.pop(self.path))
+
+    class Resumable(AbstractBufferedFile):  # type: ignore[misc]
+        buffer: io.BytesIO
+
+        def _initiate_upload(self) -> None:
+            refused("write")
+            self.sent = b""
+
+        def _upload_chunk(self, final: bool = False) -> bool:
+            refused("write")
+            data = self.buffer.getvalue()
+            whole = len(data) if final and self.autocommit else len(data) // _GRAIN * _GRAIN
+            self.sent += data[:whole]
+            stored.unnamed[self.path] = self.sent
+            if final and self.autocommit:
+                stored.put(self.path, stored.unnamed.pop(self.path))
+            self.offset += whole
+            self.buffer = io.BytesIO(data[whole:])
+            self.buffer.seek(0, io.SEEK_END)
+            return False  # what is left stays in the buffer
+
+        def commit(self) -> None:
+            self.autocommit = True
+            self._upload_chunk(final=True)
+
+        def discard(self) -> None:
+            stored.unnamed.pop(self.path, None)
+
+    class Spooled(io.BytesIO):
+        def __init__(self, path: str) -> None:
+            super().__init__()
+            self.path = path
+
+        def commit(self) -> None:
+            refused("write")
+            stored.put(self.path, self.getvalue())
+
+        def close(self) -> None:
+            if not self.closed:
+                self.commit()
+                super().close()
+
+        def discard(self) -> None:
+            super().close()
+
+    class Renamed:
+        """Over a connection that waits for ever when two threads use it; here that is noted."""
+
+        def __init__(self, system: Any, path: str) -> None:
+            refused("write")
+            self.system, self.path = system, path
+            self.temporary = f"{system.temppath}/{uuid.uuid4()}"
+            self.pipelined = False
+            stored.unnamed[self.temporary] = b""
+
+        def set_pipelined(self, pipelined: bool) -> None:
+            self.pipelined = pipelined
+
+        def write(self, data: bytes) -> None:
+            assert self.pipelined
+            if not self.system.at_work.acquire(blocking=False):
+                stored.crossed = True
+                return
+            try:
+                stored.unnamed[self.temporary] += data
+            finally:
+                self.system.at_work.release()
+
+        def close(self) -> None: ...
+
+        def commit(self) -> None:
+            if self.temporary.rpartition("/")[0] != self.path.rpartition("/")[0]:
+                raise OSError("Failure")
+            stored.put(self.path, stored.unnamed.pop(self.temporary))
+
+        def discard(self) -> None:
+            del stored.unnamed[self.temporary]
+
+    class Shown:
+        """It has no `commit` and no `discard`."""
+
+        def __init__(self, path: str) -> None:
+            refused("write")
+            self.path, self.closed = path, False
+            stored.objects[path] = b"", _BEGIN
+
+        def write(self, data: bytes) -> None:
+            had, changed = stored.objects[self.path]
+            stored.objects[self.path] = had + data, changed
+
+        def close(self) -> None:
+            self.closed = True
+
+    return System
+
+
+@contextmanager
+def example_of_kind(scheme: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stored]:
+    """The example model at SCHEME://store/tiny-code. The test is skipped without fsspec."""
+    registry = pytest.importorskip("fsspec.registry")
+    small_blocks(monkeypatch, tmp_path)
+    stored = Stored()
+    for path in EXAMPLE.iterdir():
+        stored.put(f"store/tiny-code/{path.name}", path.read_bytes())
+    stored.named.clear()
+    monkeypatch.setitem(registry._registry, scheme, _kind(scheme, stored))
+    yield stored

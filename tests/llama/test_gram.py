@@ -187,3 +187,26 @@ def test_a_killed_run_goes_on_and_gives_the_same_files(models: Path, tmp_path: P
     assert {path.name: path.read_bytes() for path in folder.glob("*.npy")} == {
         path.name: path.read_bytes() for path in whole.glob("*.npy")
     }
+
+
+@pytest.mark.parametrize("model", ["tiny", "qwen3moe"])
+def test_an_executor_s_files_are_the_same_whatever_dies(models: Path, tmp_path: Path, model: str) -> None:
+    """The first process of llama.cpp that is there is killed when the first pass has begun."""
+    arguments = (models / f"{model}.gguf", "--text", TEXT, "--context", "128", "--chunks", "16")
+    more = ("--output-tensor", "--gram-experts", "each", "--gram-layers", "1")
+    compute(*arguments, "-o", tmp_path / "one.gguf", "--gram", tmp_path / "one", *more)
+    code = "import sys; from support.gram_jobs import compute_killing; compute_killing(sys.argv[1:])"
+    command = (
+        *("imatrix", "compute", *arguments, "-o", tmp_path / "two.gguf", "--gram", tmp_path / "two", *more),
+        *("--executor", "processes", "--executor-option", "workers=2"),
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, *map(str, command)],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tests")},
+        check=True,
+    )
+    first, second = (read_gram(tmp_path / name).folder for name in ("one", "two"))
+    assert {it.name: it.read_bytes() for it in second.iterdir()} == {
+        it.name: it.read_bytes() for it in first.iterdir()
+    }
+    assert (tmp_path / "two.gguf").read_bytes() == (tmp_path / "one.gguf").read_bytes()

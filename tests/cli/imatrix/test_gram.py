@@ -67,7 +67,9 @@ def test_an_executor_s_workers_write_the_same_files(monkeypatch: pytest.MonkeyPa
     told = said(compute(*by, "--gram-layers", "1", "-o", "again.gguf"))
     assert {it.name: it.read_bytes() for it in read_gram("grams").folder.iterdir()} == files
     assert Path("again.gguf").read_bytes() == matrix
-    assert "of memory besides the model's for each worker, 2 passes over the texts by 2 workers, about " in told
+    assert (
+        "of memory besides the model's for each worker, 2 passes over the texts by 2 workers, about " in told
+    )
     assert "note: " in told and "llama.cpp was killed while it ran it" in told
 
 

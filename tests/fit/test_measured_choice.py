@@ -136,7 +136,7 @@ def test_several_at_once_are_kept_for_any_number_of_workers(
     assert case.mixes() == kept
     alone = case.choose(12, goal)
     assert case.mixes()[: len(kept)] == kept
-    assert alone.plan.nbytes == pytest.approx(found.plan.nbytes, rel=0.004)
+    assert found.plan.nbytes <= 1.002 * alone.plan.nbytes
 
 
 def test_what_is_said_is_what_the_engine_says(case: Case, engine: StandIn) -> None:

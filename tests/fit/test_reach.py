@@ -208,7 +208,7 @@ class TestSeveralAtOnce:
         assert len(by.steps) <= 4
         assert [what for step in by.steps for what in step] == world.asked
         assert len(by.steps[0]) == workers
-        assert len(told.tried) == len(world.asked) == len({it.what for it in told.tried})
+        assert len(told.tried) == len(world.asked)
         inside = [it.nbytes for it in told.tried if it.within]
         outside = [it.nbytes for it in told.tried if not it.within and it.nbytes < nbytes(found.plan)]
         assert min(inside) == nbytes(found.plan)
@@ -260,9 +260,7 @@ class TestSeveralAtOnce:
         assert loose.plan.nbytes < 1_900_000
         assert all(it.nbytes <= 2_000_000 for it in told.tried)
 
-    @pytest.mark.parametrize(
-        ("evaluations", "steps"), [(1, [1]), (2, [1, 1]), (5, [2, 1, 1, 1]), (9, [3, 2, 2, 1, 1])]
-    )
+    @pytest.mark.parametrize(("evaluations", "steps"), [(1, [1]), (2, [1, 1]), (5, [2, 1, 1, 1])])
     def test_no_more_than_was_allowed_and_some_are_left_for_later_steps(
         self, tiny: Model, registry: Registry, evaluations: int, steps: list[int]
     ) -> None:
@@ -283,14 +281,15 @@ class TestSeveralAtOnce:
 
         class Pocket(World):
             def loss(self, plan: Plan) -> float:
-                beyond = 1_850_000 < nbytes(plan) < 1_950_000
+                beyond = 1_950_000 < nbytes(plan) < 2_050_000
                 return 0.02 if beyond else 0.8 * super().loss(plan)
 
         world = Pocket(tiny, registry, noise=0)
         base = fitted(tiny, registry, replace(NOTHING, kld=0.01))
         found, told = reached(base, world, Goal(key="kld", most=0.01), 40, Workers(4))
         assert told.value <= 0.01
-        assert min(it.nbytes for it in told.tried if it.within) == nbytes(found.plan) < 1_850_000
+        assert min(it.nbytes for it in told.tried if it.within) == nbytes(found.plan) < 1_950_000
+        assert any(it.nbytes > 1_950_000 and not it.within for it in told.tried)
 
     def test_the_model_itself_is_evaluated_beside_the_first_step(
         self, tiny: Model, registry: Registry
@@ -314,14 +313,17 @@ class TestSeveralAtOnce:
         assert len(by.before_the_base) == 1
         assert len(by.before_the_base[0]) == 3
 
-    def test_smaller_presets_are_tried_together(self, tiny: Model, registry: Registry) -> None:
+    def test_smaller_presets_are_tried_together(
+        self, tiny: Model, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         class Worse(World):
             """Presets lose more, so that all that may be smaller are tried."""
 
             def loss(self, plan: Plan) -> float:
-                return 0.02 if plan.recipe.removeprefix("llama.cpp/") in stock else super().loss(plan)
+                return 0.02 if plan.recipe.removeprefix("llama.cpp/") in stock else 2 * super().loss(plan)
 
-        stock = ("IQ4_XS", "Q3_K_L", "IQ4_NL")
+        monkeypatch.setattr("quantrecipe.fit.reach.WORTH", 3)  # two of these presets are smaller then
+        stock = ("IQ4_XS", "Q3_K_L", "Q4_K_S")
         world = Worse(tiny, registry, noise=0)
         base = fitted(tiny, registry, replace(NOTHING, kld=0.01), stock=stock)
         by = Workers(2)

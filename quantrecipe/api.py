@@ -729,6 +729,11 @@ class Workers(ABC):
     def width(self) -> int:
         """Tasks that can run at the same time now. It may change: 0 means that workers are yet to come."""
 
+    @property
+    def per_machine(self) -> int:
+        """How many of them may be on one machine, and share its memory: all, unless the executor knows better."""
+        return self.width
+
     @abstractmethod
     def begin(self, task: Task) -> None:
         """Have a worker do it: at once, or as soon as one is free. A task that is on its way may be begun again."""

@@ -22,7 +22,7 @@ from quantrecipe.engine import Engine, engine_facts, find_engine, named_engine
 from quantrecipe.engine.language_model import LanguageModel, ModelFacts
 from quantrecipe.engine.session import Session, Tell, existing_gguf, shards_of
 from quantrecipe.errors import EvaluationError
-from quantrecipe.executors.run_tasks import run_in_order
+from quantrecipe.executors.run_tasks import run_in_order, run_tasks
 from quantrecipe.output.shares.same_there import OURS, keys_of, require_same
 
 __all__ = ["Elsewhere", "open_elsewhere", "open_worker"]
@@ -80,10 +80,28 @@ class Elsewhere:
         (found,) = self.each(function, [(1, arguments)], function.__name__)
         return found
 
+    @property
+    def width(self) -> int:
+        """How many calls can run at the same time now."""
+        return max(1, self._workers.width)
+
+    @property
+    def per_machine(self) -> int:
+        """How many of the workers may share a machine's memory."""
+        return max(1, self._workers.per_machine)
+
     def each(
-        self, function: Callable[..., T], calls: Iterable[tuple[int, tuple[Any, ...]]], what: str
+        self,
+        function: Callable[..., T],
+        calls: Iterable[tuple[int, tuple[Any, ...]]],
+        what: str,
+        *,
+        in_order: bool = True,
     ) -> Iterator[T]:
-        """The same of many calls, in their order. calls: how much work each is, and its arguments."""
+        """The same of many calls, in their order, or as they end.
+
+        calls: how much work each is, and its arguments
+        """
         tasks = (
             Task(
                 number=next(self._numbers),
@@ -94,7 +112,8 @@ class Elsewhere:
             for number, (size, arguments) in enumerate(calls)
         )
         told = lambda text: self._tell(WorkerNote(what=text))  # noqa: E731  # only told on
-        return (result for _, result in run_in_order(self._workers, tasks, told=told))
+        run = run_in_order if in_order else run_tasks
+        return (result for _, result in run(self._workers, tasks, told=told))
 
     def sums(
         self,

@@ -47,6 +47,10 @@ class Evaluations:
         """`Prober.expect_mixes`, where several can be evaluated at the same time."""
         return self._prober.expect_mixes if self._prober.expects else None
 
+    def at_once(self) -> int:
+        """How many these are: 1 without an executor."""
+        return self._prober.at_once
+
     def unchanged(self) -> Mixed:
         """What is said when nothing is quantized."""
         return self._found(lambda: self._prober.mix(None, "the model itself"))
@@ -148,6 +152,14 @@ def measured_choice(
         names = ", ".join(text.name for text in passes.texts)
         if goal is not None:
             return reach(
-                fitted, goal, evaluate, evaluate.unchanged, effort, text=names, sensitivity=sensitivity
+                fitted,
+                goal,
+                evaluate,
+                evaluate.unchanged,
+                effort,
+                text=names,
+                sensitivity=sensitivity,
+                expect=evaluate.expect,
+                at_once=evaluate.at_once,
             )
         return search(fitted, evaluate, effort, text=names, sensitivity=sensitivity, expect=evaluate.expect)

@@ -6,17 +6,21 @@ and one beyond, until hardly any bytes are between them.
 
     estimated loss asked for    0.010      0.0125      0.0117
     measured                    0.0081     0.0107      0.0099   ← the smallest that was found within 0.01
+
+Where several mixes can be evaluated at the same time, there are as many in each step: at first around what was asked
+for, and then around the place between both ends where the target should be, the more of them the nearer to it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from quantrecipe.errors import EvaluationError, PlanError
 from quantrecipe.evaluate.resampling import FEWEST_BLOCKS
+from quantrecipe.fit.asks import BEYOND, between, first, inwards, onwards, towards
 from quantrecipe.fit.fit import Fitted, with_mix
 from quantrecipe.fit.frozen_recipe import Frozen
 from quantrecipe.fit.mixer import wrapped
@@ -32,10 +36,12 @@ __all__ = ["Goal", "reach"]
 
 NEAR = 0.002
 """Share of the bytes between the two ends at which there is no more to look for."""
-FURTHEST = 4.0
-"""Times by which the loss that is asked for changes at most, from one mix to the next."""
 PRESETS, WORTH = 2, 1.5
 """Presets smaller than what was found that are tried: so many, if they should lose at most so many times as much."""
+STEPS = 3
+"""One step has no more mixes than this part of the evaluations that are left: later ones are nearer to the target."""
+SAME = 1e-6
+"""Losses that are asked for, and differ by a smaller share, are the same."""
 MORE = "allow more with --evaluations, or a larger loss"
 
 
@@ -79,6 +85,10 @@ class _Point:
         return _bytes(self.frozen.plan)
 
 
+Types = tuple[tuple[str, str], ...]
+"""Of all tensors, by which a mix is known again."""
+
+
 def reach(
     fitted: Fitted,
     goal: Goal,
@@ -88,14 +98,18 @@ def reach(
     *,
     text: str,
     sensitivity: Sensitivity | None = None,
+    expect: Callable[[Iterable[tuple[Plan, str]]], None] | None = None,
+    at_once: Callable[[], int] = lambda: 1,
 ) -> Fitted:
     """The smallest mix that stays within the target on the text, and within the limits that `fitted` was made for.
 
     unchanged: what is said when nothing is quantized, for perplexities
+    expect:    hears which mixes will be evaluated next, where several can be at the same time: see `search`
+    at_once:   how many these are now
     Where nothing within other limits stays within the target, they bind, and the best mix within them is the result.
     PlanError where nothing at all does: it says how near one can come. EvaluationError where the text is too short.
     """
-    return _Reaching(fitted, goal, evaluate, unchanged, effort, text, sensitivity).run()
+    return _Reaching(fitted, goal, evaluate, unchanged, effort, text, sensitivity, expect, at_once).run()
 
 
 class _Reaching:
@@ -108,11 +122,19 @@ class _Reaching:
         effort: Effort,
         text: str,
         sensitivity: Sensitivity | None,
+        expect: Callable[[Iterable[tuple[Plan, str]]], None] | None,
+        at_once: Callable[[], int],
     ) -> None:
         self._fitted, self._mixer, self._goal = fitted, fitted.mixer, goal
         self._evaluate, self._effort, self._text = evaluate, effort, text
         self._sensitivity = sensitivity or estimate(self._mixer.model, self._mixer.registry)
-        self._base = unchanged() if goal.key == "perplexity" else None
+        self._hear, self._at_once = expect, at_once
+        self._several = at_once() > 1
+        self._unchanged = unchanged
+        self._base: Mixed | None = None
+        if not self._several:
+            self._look_at_the_base()
+        self._known: dict[Types, _Point] = {}
         self._began = effort.clock()
         self._tried: list[Tried] = []
 
@@ -128,13 +150,13 @@ class _Reaching:
                 said = f"{keys} binds: the best mix within it has {near}, more than was asked for"
                 return self._settled(best, said, None)
             within = best
-        found, ended = self._bisected(limits, within)
+        found, ended = (self._divided if self._several else self._bisected)(limits, within)
         said = f"--{self._goal.key} binds: this is the smallest mix that was found within it ({ended})"
         return self._settled(found, said, self._smaller_preset(found))
 
     def _bisected(self, limits: Budget, within: _Point | None) -> tuple[_Point, str]:
         """The smallest that was found, and why nothing smaller was looked for."""
-        asked = self._goal.most if self._goal.key == "kld" else math.log1p(self._goal.most)
+        asked = self._start()
         beyond: _Point | None = None
         while True:
             point = self._asked(asked, limits) or self._best_types()
@@ -150,36 +172,102 @@ class _Reaching:
             if within is not None and beyond is not None:
                 if within.nbytes - beyond.nbytes <= NEAR * within.nbytes:
                     return within, f"one that is {100 * NEAR:.1f} % smaller isn't within it"
-                asked = _between(within, beyond, self._goal.most)
+                asked = between(within, beyond, self._goal.most)
             else:
-                # One end is missing: as far as the measured loss is from the target, and a little beyond.
-                factor = self._goal.most / max(point.value, self._goal.most / FURTHEST)
-                factor = max(1 / FURTHEST, min(FURTHEST, factor))
-                asked = point.asked * factor * (1.05 if within is not None else 0.95)
+                asked = point.asked * towards(point.value, self._goal.most)
+                asked *= 1 + BEYOND if within is not None else 1 - BEYOND
             if used_up and within is not None:
                 return within, used_up
             if used_up and beyond is not None:
-                near = self._goal.text(beyond.value)
-                raise PlanError(
-                    f"nothing was found within the target: {used_up}, and the nearest has {near}", MORE
-                )
+                raise self._used_up_error(beyond, used_up)
+
+    def _start(self) -> float:
+        """The loss that is asked for at first."""
+        return self._goal.most if self._goal.key == "kld" else math.log1p(self._goal.most)
+
+    def _divided(self, limits: Budget, within: _Point | None) -> tuple[_Point, str]:
+        """The same with as many mixes in each step as can be evaluated at once."""
+        beyond: _Point | None = None
+        most, count = self._goal.most, self._count()
+        asks = first(self._start(), count) if within is None else onwards(within, most, count)
+        while True:
+            before, tried = within, len(self._tried)
+            points = [*self._step(asks, limits, best=within is None), *(it for it in (within, beyond) if it)]
+            within = min((it for it in points if it.value <= most), key=_smallest, default=None)
+            # The largest of those beyond that are smaller than what is within.
+            too_small = (it for it in points if it.value > most and (not within or it.nbytes < within.nbytes))
+            beyond = max(too_small, key=_smallest, default=None)
+            used_up, count = self._used_up(), self._count()
+            if within and beyond:
+                if within.nbytes - beyond.nbytes <= NEAR * within.nbytes:
+                    return within, f"one that is {100 * NEAR:.1f} % smaller isn't within it"
+                if beyond.asked <= within.asked * (1 + SAME):
+                    return within, "no mix is between it and one that isn't within it"
+                asks = inwards(within, beyond, most, count, even=len(self._tried) == tried)
+            elif within:
+                if before and within.nbytes >= before.nbytes:
+                    return within, "no types that are allowed are smaller"
+                asks = onwards(within, most, count)
+            elif beyond:
+                if best := next((it for it in points if it.best), None):
+                    raise self._nothing(best)
+                if used_up:
+                    raise self._used_up_error(beyond, used_up)
+                asks = onwards(beyond, most, count)
+            if within and used_up:
+                return within, used_up
+
+    def _step(self, asks: Sequence[float], limits: Budget, *, best: bool) -> list[_Point]:
+        """What comes of these losses. best: of those that nothing is expected to stay below, take the best types"""
+        made = list[tuple[float, Frozen, str, bool]]()
+        for asked in asks:
+            found = self._smallest(asked, limits)
+            if found is not None:
+                made.append((asked, *found, False))
+            elif best:
+                frozen, what = self._best_frozen()
+                made.append((estimated_loss(frozen.plan, self._mixer.losses), frozen, what, True))
+        keys = [_types(frozen.plan) for _, frozen, *_ in made]
+        new = {key: it for key, it in zip(keys, made, strict=True) if key not in self._known}
+        for place, (key, (asked, frozen, what, is_best)) in enumerate(new.items()):
+            self._expect((it.plan, name) for _, it, name, _ in [*new.values()][place:])
+            self._known[key] = replace(self._point(asked, frozen, what), best=is_best)
+        # A mix that is known may be the answer to another loss, too.
+        return [replace(self._known[key], asked=asked) for key, (asked, *_) in zip(keys, made, strict=True)]
+
+    def _count(self) -> int:
+        """How many mixes the next step has."""
+        left = self._effort.evaluations - len(self._tried)
+        return max(1, min(self._at_once(), math.ceil(left / STEPS)))
+
+    def _expect(self, plans: Iterable[tuple[Plan, str]]) -> None:
+        if self._hear is not None:
+            self._hear(plans)
 
     def _asked(self, asked: float, limits: Budget) -> _Point | None:
         """The smallest mix that is expected to lose so much; None where nothing is expected to lose so little."""
+        found = self._smallest(asked, limits)
+        return None if found is None else self._point(asked, *found)
+
+    def _smallest(self, asked: float, limits: Budget) -> tuple[Frozen, str] | None:
+        """The same, before it is measured; and what it is called."""
         try:
             _, made = self._mixer.fitted(self._sensitivity, replace(limits, kld=asked))
         except PlanError:
             return None
-        return self._point(asked, made, f"the smallest expected within {asked:.3g}")
+        return made, f"the smallest expected within {asked:.3g}"
 
     def _best_types(self) -> _Point:
-        """Every tensor in the type that loses least."""
+        made, what = self._best_frozen()
+        return replace(self._point(None, made, what), best=True)
+
+    def _best_frozen(self) -> tuple[Frozen, str]:
+        """Every tensor in the type that loses least; and what that is called."""
         types = {
             name: min(its, key=lambda it: (it.loss, it.nbytes)).choice.format.spec.name
             for name, its in self._mixer.open_types().items()
         }
-        made = self._mixer.with_types(types, self._fitted.spending)
-        return replace(self._point(None, made, "the best types"), best=True)
+        return self._mixer.with_types(types, self._fitted.spending), "the best types"
 
     def _smaller_preset(self, found: _Point) -> str | None:
         """The name of a preset that stays within the target and takes less, if there is one."""
@@ -189,9 +277,11 @@ class _Reaching:
             if mix.nbytes < found.nbytes
             and mix.loss <= WORTH * estimated_loss(found.frozen.plan, self._mixer.losses)
         ]
-        for mix in sorted(mixes, key=lambda it: it.loss)[:PRESETS]:
+        tried = sorted(mixes, key=lambda it: it.loss)[:PRESETS]
+        for place, mix in enumerate(tried):
             if self._used_up():
                 break
+            self._expect((it.plan, it.name) for it in tried[place:])
             made = self._evaluate(mix.plan, mix.name)
             value = self._goal.value(made, self._base)
             self._note(mix.name, mix.plan, made, value)
@@ -201,6 +291,7 @@ class _Reaching:
 
     def _point(self, asked: float | None, made: Frozen, what: str) -> _Point:
         """Measure a mix. asked: None for what the estimate expects of it."""
+        self._look_at_the_base()
         found = self._evaluate(made.plan, what)
         if len(found.counts) < FEWEST_BLOCKS:
             few = f"fewer than {FEWEST_BLOCKS} can't tell mixes apart"
@@ -227,6 +318,14 @@ class _Reaching:
                 kept=within,
             )
         )
+
+    def _look_at_the_base(self) -> None:
+        if self._goal.key == "perplexity" and self._base is None:
+            self._base = self._unchanged()
+
+    def _used_up_error(self, beyond: _Point, used_up: str) -> PlanError:
+        near = self._goal.text(beyond.value)
+        return PlanError(f"nothing was found within the target: {used_up}, and the nearest has {near}", MORE)
 
     def _used_up(self) -> str:
         """Why no more mixes may be tried; "" where they may."""
@@ -281,13 +380,13 @@ def _keys(budget: Budget) -> list[str]:
     ]
 
 
-def _between(within: _Point, beyond: _Point, most: float) -> float:
-    """Where the target lies on the line through both ends, in logarithms; not too near to either."""
-    low, high = math.log(max(within.value, 1e-12)), math.log(max(beyond.value, 1e-12))
-    share = (math.log(most) - low) / (high - low) if high > low else 0.5
-    share = max(0.1, min(0.9, share))
-    a, b = math.log(max(within.asked, 1e-15)), math.log(max(beyond.asked, 1e-15))
-    return math.exp(a + share * (b - a))
+def _smallest(point: _Point) -> tuple[int, float]:
+    """The order of ends: fewest bytes first, and of the same mix the one for the largest loss."""
+    return point.nbytes, -point.asked
+
+
+def _types(plan: Plan) -> Types:
+    return tuple((a.tensor.name, a.type) for a in plan.assignments)
 
 
 def _bytes(plan: Plan) -> int:

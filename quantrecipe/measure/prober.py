@@ -156,6 +156,11 @@ class Prober:
         """True where several probes can be made at the same time, so that it is worth to say what to expect."""
         return self._passes.executor is not None
 
+    @property
+    def at_once(self) -> int:
+        """How many probes or mixes can be made at the same time now. Opens the model in workers."""
+        return self._workers.width if self.expects else 1
+
     def swap(self, changes: Mapping[str, Change]) -> Effect:
         """What the output does when these tensors have other weights."""
         what = describe(dict.fromkeys(changes, "other weights"))

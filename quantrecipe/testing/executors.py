@@ -92,7 +92,10 @@ class _UnusualError(Exception):
 
 
 def check_width(executor: Executor, seed: int = 0) -> None:
-    """It has a name and a summary of one line; every option has a default; its workers say how many they are."""
+    """It has a name and a summary of one line; every option has a default; its workers say how many they are.
+
+    And how many of them share a machine, which are some of them, or all.
+    """
     require("\n" not in executor.summary, "the summary has several lines")
     require(
         set(executor.options) == set(executor.option_schema),
@@ -101,6 +104,8 @@ def check_width(executor: Executor, seed: int = 0) -> None:
     with executor.open(_ORDER) as workers:
         _run(workers, [("multiply", 1)])
         require(workers.width >= 1, f"the width is {workers.width} when a worker has done something")
+        beside, width = workers.per_machine, workers.width
+        require(1 <= beside <= width, f"{beside} of {width} workers are on one machine")
 
 
 def check_results(executor: Executor, seed: int = 0) -> None:

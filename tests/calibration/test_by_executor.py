@@ -220,6 +220,9 @@ def test_workers_hold_a_model_and_sessions_end_with_them(here: Path, monkeypatch
         assert elsewhere.facts.n_vocab == 100
         assert elsewhere.call(tokenize, [rendered("abc")])[0].tolist() == [97, 98, 99]
         assert left == []
+        assert (elsewhere.width, elsewhere.per_machine) == (1, 1)
+        calls = ((1, (number,)) for number in range(3))
+        assert sorted(elsewhere.each(_right, calls, "number", in_order=False)) == [1, 2, 3]
     gc.collect()
     assert len(left) == 1
     assert executor.order.memory == 5

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +14,24 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 from support.resident_engine import REGISTRY, StandIn
 
 from quantrecipe import open_model
+from quantrecipe.api import Executor
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import Text
+from quantrecipe.executors.local import Threads
 from quantrecipe.fit import Fitted, Request, fit
-from quantrecipe.fit.measured_choice import measured_choice, require_length, require_other_text
+from quantrecipe.fit.measured_choice import (
+    Evaluations,
+    measured_choice,
+    require_length,
+    require_other_text,
+)
+from quantrecipe.fit.reach import Goal
 from quantrecipe.fit.stock import recipe_like
 from quantrecipe.fit.tried import Effort
 from quantrecipe.measure import Measurement, Passes, Subject, measure
+from quantrecipe.measure.prober import Prober
 from quantrecipe.measure.progress import Silent
+from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.sensitivity import Sensitivity
@@ -55,17 +68,25 @@ class Case:
         request = Request(name="found", budget=budget, types=types)
         self.fitted: Fitted = fit(model, request, REGISTRY, sensitivity=self.known, stock=stock)
 
-    def choose(self, evaluations: int = 12) -> Fitted:
+    def choose(
+        self, evaluations: int = 12, goal: Goal | None = None, executor: Executor | None = None
+    ) -> Fitted:
         return measured_choice(
             self.fitted,
             self.subject,
-            PASSES,
+            replace(PASSES, executor=executor),
             Effort(evaluations=evaluations),
             sensitivity=self.known,
             out=self.out,
             work=self.folder,
             progress=Silent(),
+            goal=goal,
         )
+
+    def mixes(self) -> list[Any]:
+        """Those that are kept."""
+        lines = map(json.loads, self.out.read_text(encoding="utf-8").splitlines())
+        return [line["mix"] for line in lines if "mix" in line]
 
 
 @pytest.fixture
@@ -85,6 +106,37 @@ def test_mixes_are_tried_and_kept_for_other_runs(case: Case, engine: StandIn) ->
     assert len(engine.runs) == runs and len(engine.files) == 1
     assert again.text == found.text
     assert not list(case.folder.glob(".quantrecipe*"))
+
+
+def test_several_at_once_are_kept_for_any_number_of_workers(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stand-in is for one worker, which is given three mixes in each step."""
+    first = case.choose(1).search
+    assert first is not None
+    goal = Goal(key="kld", most=1.5 * first.kld)
+    asked: list[int] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(Evaluations, "at_once", lambda self: 3)
+        real = Prober.expect_mixes
+
+        def expect(self: Prober, plans: Iterable[tuple[Plan, str]]) -> None:
+            real(self, found := list(plans))
+            asked.append(len(found))
+
+        patched.setattr(Prober, "expect_mixes", expect)
+        found = case.choose(12, goal, Threads({"workers": 1}))
+        assert max(asked) == 3
+        assert found.search is not None
+        assert found.search.value is not None and found.search.value <= goal.most
+        assert found.plan.nbytes < case.fitted.plan.nbytes
+        kept = case.mixes()
+        again = case.choose(12, goal, Threads({"workers": 1}))
+    assert again.text == found.text
+    assert case.mixes() == kept
+    alone = case.choose(12, goal)
+    assert case.mixes()[: len(kept)] == kept
+    assert found.plan.nbytes <= 1.002 * alone.plan.nbytes
 
 
 def test_what_is_said_is_what_the_engine_says(case: Case, engine: StandIn) -> None:

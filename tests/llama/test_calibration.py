@@ -17,7 +17,7 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
-from support.engine_jobs import calibrate, with_a_weight_of_zeros
+from support.engine_jobs import calibrate, engines, with_a_weight_of_zeros
 from support.huggingface import write_model
 from support.latent_attention import write_latent_attention
 
@@ -366,16 +366,6 @@ def test_weights_are_swapped_and_restored_to_the_bit(models: Path, monkeypatch: 
     assert np.abs(before - changed).max() > 0.1
     with Session(models / "tiny.gguf") as session, pytest.raises(EvaluationError, match="can't be written"):
         session.call(with_a_weight_of_zeros, "blk.1.ffn_down.weight")
-
-
-def engines() -> set[psutil.Process]:
-    """Processes of llama.cpp that were started from here."""
-    found = set()
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "quantrecipe.engine.worker" in process.cmdline():
-                found.add(process)
-    return found
 
 
 @pytest.mark.parametrize("model", ["tiny", "mixtral"])

@@ -49,6 +49,37 @@ def test_the_smallest_within_a_loss(text: str, capsys: pytest.CaptureFixture[str
     assert 4 < said["bits_per_weight"] < 5.5
 
 
+def mixes() -> list[str]:
+    """Lines of those that are kept."""
+    lines = Path("tiny-code.evaluations.jsonl").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if "mix" in json.loads(line)]
+
+
+def test_workers_find_the_smallest_in_fewer_steps(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two mixes at a time; a run with one worker, or with none, goes on with what was evaluated."""
+    args = (*ARGS, "--kld", "0.004", "--text", text, "--evaluations", "12")
+    by = ("--executor", "processes", "--executor-option")
+    assert main([*args, *by, "workers=2"]) == 0
+    said = json.loads(capsys.readouterr().out)["search"]
+    assert 0.003 < said["value"] <= 0.004
+    inside, outside = ([it for it in said["tried"] if it["within_limits"] is kept] for kept in (True, False))
+    smallest = min(it["data_nbytes"] for it in inside)
+    smaller = max(it["data_nbytes"] for it in outside if it["data_nbytes"] < smallest)
+    assert smallest - smaller <= 0.002 * smallest or "evaluations are used up" in said["ended"]
+    kept = mixes()
+    assert main([*args, *by, "workers=2"]) == 0
+    assert json.loads(capsys.readouterr().out)["search"] == said
+    assert mixes() == kept
+    assert main(args) == 0
+    assert mixes()[: len(kept)] == kept
+    alone = json.loads(capsys.readouterr().out)["search"]
+    known = {it["data_nbytes"]: it["kld"] for it in said["tried"]}
+    assert all(known.get(it["data_nbytes"], it["kld"]) == it["kld"] for it in alone["tried"])
+    assert min(it["data_nbytes"] for it in alone["tried"] if it["within_limits"]) == pytest.approx(
+        smallest, rel=0.004
+    )
+
+
 def test_with_an_encoder(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["imatrix", "compute", TINY, "--text", text, "--gram", "grams", "-o", "i.gguf"]) == 0
     capsys.readouterr()

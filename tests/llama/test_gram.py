@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
+from support.engine_jobs import engines
 from support.gram_jobs import compute_grams
 from support.huggingface import write_model
 from support.latent_attention import write_latent_attention
@@ -21,6 +25,7 @@ from support.latent_attention import write_latent_attention
 from quantrecipe.calibration.collect import tokenize
 from quantrecipe.calibration.gram import Grams, read_gram
 from quantrecipe.cli.app import app
+from quantrecipe.cli.progress import CalibrationBar
 from quantrecipe.engine import Session
 from quantrecipe.gguf.header import read_header
 from quantrecipe.importance.read_importance import read_importance
@@ -186,4 +191,36 @@ def test_a_killed_run_goes_on_and_gives_the_same_files(models: Path, tmp_path: P
     assert done == finished, "it began anew"
     assert {path.name: path.read_bytes() for path in folder.glob("*.npy")} == {
         path.name: path.read_bytes() for path in whole.glob("*.npy")
+    }
+
+
+@pytest.mark.parametrize("model", ["tiny", "qwen3moe"])
+def test_an_executor_s_files_are_the_same_whatever_dies(
+    models: Path, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process of llama.cpp is killed when the first pass is finished, and a worker when the second one is."""
+    arguments = (
+        *(models / f"{model}.gguf", "--text", TEXT, "--context", "128", "--chunks", "16", "--output-tensor"),
+        *("-o", tmp_path / "m.gguf", "--gram-experts", "each", "--gram-layers", "1"),
+    )
+    compute(*arguments, "--gram", tmp_path / "one")
+    victims = ["worker", "engine"]
+    real = CalibrationBar.read
+
+    def read(self: Any, tokens: int) -> None:
+        if victims and (found := engines()):
+            process = min(found, key=lambda it: it.pid)
+            with suppress(psutil.NoSuchProcess):  # it may have ended, as its worker was killed before
+                (process.parent() if victims[-1] == "worker" else process).kill()
+                victims.pop()
+        real(self, tokens)
+
+    monkeypatch.setattr(CalibrationBar, "read", read)
+    by = ("--executor", "processes", "--executor-option", "workers=2")
+    said = compute(*arguments, "--gram", tmp_path / "two", *by)
+    assert "by 2 workers" in " ".join(said.output.split())
+    assert victims == []
+    first, second = (read_gram(tmp_path / name).folder for name in ("one", "two"))
+    assert {it.name: it.read_bytes() for it in second.iterdir()} == {
+        it.name: it.read_bytes() for it in first.iterdir()
     }

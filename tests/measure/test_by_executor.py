@@ -178,6 +178,14 @@ def test_mixes_are_those_of_one_process(make: Make) -> None:
     assert shared == alone
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_how_many_can_be_made_at_once(make: Make, workers: int) -> None:
+    with make() as prober:
+        assert prober.at_once == 1
+    with make(Noted(workers=workers)) as prober:
+        assert prober.at_once == workers
+
+
 def test_an_error_is_told_to_whoever_asks(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     real = ResidentInSession.change
 

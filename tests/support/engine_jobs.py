@@ -1,11 +1,15 @@
-"""Functions that tests have another process run: they go there by their names, so they stand in a module."""
+"""Functions that tests have another process run: they go there by their names, so they stand in a module.
+
+And which processes of llama.cpp there are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 
 from quantrecipe.calibration import CalibrationSettings, Saved, compute_importance
 from quantrecipe.importance.to_gguf import encode_gguf
@@ -67,3 +71,13 @@ def calibrate(model: str, text: str, out: str) -> tuple[int, bytes]:
     encoded = b"".join(encode_gguf(found.measurement).pieces())
     found.done()
     return before[0], encoded
+
+
+def engines() -> set[psutil.Process]:
+    """Processes of llama.cpp that were started from here."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "quantrecipe.engine.worker" in process.cmdline():
+                found.add(process)
+    return found

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 VOCABULARY, COLUMNS, EXPERTS, HEADS, USED = 100, 6, 3, 2, 2
+_FACTS = ModelFacts(engine="none", n_vocab=VOCABULARY, n_ctx=64)
 
 
 @dataclass
@@ -87,6 +88,7 @@ class ModelOfProducts:
     n_vocab: int = VOCABULARY
     threads: int = 2
     computed: list[str] = field(default_factory=list)
+    facts: ModelFacts = _FACTS
 
     def run(self, chunks: NDArray[np.int32], watch: Any) -> None:
         for chunk in chunks:
@@ -152,7 +154,7 @@ class SessionOfProducts:
     def __init__(self, model: ModelOfProducts) -> None:
         self.model = model
         self.opened = 0
-        self.facts = ModelFacts(engine="none", n_vocab=VOCABULARY, n_ctx=64)
+        self.facts = model.facts
 
     def __call__(self, path: str | Path, **running: object) -> SessionOfProducts:
         return self

@@ -33,6 +33,10 @@ class _Wrong(Workers):
     def width(self) -> int:
         return 0 if self._kind == "no width" and self._last is not None else self._inner.width
 
+    @property
+    def per_machine(self) -> int:
+        return self.width + (self._kind == "crowded")
+
     def begin(self, task: Task) -> None:
         self._inner.begin(task)
 
@@ -90,6 +94,7 @@ class _OpeningWorkers(Workers):
         (_WrongExecutor("bare error"), kit.check_task_errors, "no note"),
         (_WrongExecutor("bare error"), kit.check_order_refused, "doesn't say what is wrong"),
         (_WrongExecutor("silent"), kit.check_order_refused, "is taken"),
+        (_WrongExecutor("crowded"), kit.check_width, "3 of 2 workers are on one machine"),
         (_WrongExecutor("no width"), kit.check_width, "the width is 0"),
         (_OpensForEach(), kit.check_opened_once, "40 openings"),
     ],

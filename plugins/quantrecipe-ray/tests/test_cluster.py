@@ -346,4 +346,8 @@ def test_a_node_has_no_more_workers_than_memory_for_them(cluster: Any, node: Cal
     with RayExecutor({"threads": 1}).open(replace(ORDER, memory=1 << 60)) as workers:
         assert run([("multiply", 2)], workers, told) == [6]
         assert workers.width == 4
+        assert workers.per_machine == 1
     assert [it for it in told if "memory for 1 of 3 workers" in it]
+    with RayExecutor({"threads": 1}).open(ORDER) as workers:
+        assert run([("multiply", 2)], workers, told) == [6]
+        assert (workers.width, workers.per_machine) == (6, 3)

@@ -5,7 +5,7 @@
 
 The matrices of a model are larger than its weights, so only those of some layers are in memory at a time, and the texts
 are run once for each such part: no further than to the last of its inputs. What a pass has finished is on the disk, and
-is never computed again.
+is never computed again. With an executor, workers have such parts (`by_executor`), and the files are the same.
 
 With `behind`, inputs are collected in stages, and the model is changed between them (`refine` puts what is quantized
 into it): later inputs are those that the changed model has. What the changes are is part of a folder's name, and they
@@ -17,13 +17,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
-from itertools import chain, groupby
+from functools import partial
 from pathlib import Path
-from typing import Protocol, Unpack
+from typing import TYPE_CHECKING, Protocol, Unpack
 
-from quantrecipe.calibration.collect import Group, Ran
+from quantrecipe.calibration.by_executor import Elsewhere, open_elsewhere
+from quantrecipe.calibration.collect import Group, Ran, WorkerNote
 from quantrecipe.calibration.compute import (
     CalibrationSettings,
     Prepared,
@@ -32,26 +33,36 @@ from quantrecipe.calibration.compute import (
     prepare,
     provenance_of,
 )
+from quantrecipe.calibration.gram.by_executor import Share, made_elsewhere, memory_there, remove_shares
 from quantrecipe.calibration.gram.collect import Experts, GramInput, Pass, Survey, collect_grams, survey
 from quantrecipe.calibration.gram.folder import GramEntry, GramIndex, Grams, write_index
+from quantrecipe.calibration.gram.passes import (
+    by_layers,
+    by_memory,
+    largest_input,
+    memory_beside,
+    seconds_of,
+    seconds_together,
+    shared_out,
+)
+from quantrecipe.engine import Engine
 from quantrecipe.engine.session import RunOptions, Session
 from quantrecipe.errors import ImportanceError, OutputError
 from quantrecipe.importance.provenance import Provenance
-from quantrecipe.memory.machine import detect_machine
 from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.space import require_space
-from quantrecipe.tensor import split_name
 from quantrecipe.texts.documents import Domain, Rendered
 from quantrecipe.units import bytes_text
+
+if TYPE_CHECKING:
+    from quantrecipe.api import Executor
 
 __all__ = ["Behind", "GramPlan", "Heard", "compute_gram"]
 
 _VERSION = 1  # of what a folder's name is made of: another one, and nothing is found again
-_SHARE = (
-    0.5  # of the memory that the model leaves: other programs want some, and so does the cache of its file
-)
 _SURVEYED = 2048  # tokens at most, to see how long they take
+_WORK = 1000  # of a task, for each second that it should take
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +75,7 @@ class GramPlan:
     passes:   the names of the others, by the pass that computes them
     nbytes:   that are still to be written
     memory:   bytes that the largest pass takes, besides the model
+    workers:  of an executor, each of which has a pass at a time; 0 where this process has all of them
     seconds:  that all passes take, about
     tokens:   of the texts, each of which every input gets; experts get some of them
     stages:   for each pass, the stage that it belongs to; all 0 where the model stays as it is
@@ -78,6 +90,7 @@ class GramPlan:
     seconds: float
     tokens: int
     stages: tuple[int, ...]
+    workers: int = 0
 
     @property
     def singular(self) -> tuple[GramInput, ...]:
@@ -109,9 +122,10 @@ class Behind(Protocol):
         ...
 
 
-Heard = Callable[["Prepared | GramPlan | Ran | GramEntry"], None]
+Heard = Callable[["Prepared | GramPlan | Ran | GramEntry | WorkerNote"], None]
 """Told what happens: `Prepared` and `GramPlan`, before anything is computed, unless it is all there; `Ran` with the
-tokens of all passes so far; and each `GramEntry` that is finished."""
+tokens of all passes so far; and each `GramEntry` that is finished. An executor's `Ran` counts whole passes, and
+`WorkerNote`, at any time, is what becomes of its workers."""
 
 
 def compute_gram(
@@ -125,6 +139,8 @@ def compute_gram(
     origin: Provenance | None = None,
     behind: Behind | None = None,
     hear: Heard | None = None,
+    executor: Executor | None = None,
+    memory: int = 0,
     **running: Unpack[RunOptions],
 ) -> Grams:
     """Run a GGUF over domains, each with its documents as they are tokenised, and write E[x xᵀ] of its inputs.
@@ -135,15 +151,30 @@ def compute_gram(
     layers:   whose inputs are computed in one pass; None for as many as half of the free memory takes
     origin:   which model it is (fingerprint, model), and the template that wrote chats; None for what the file says
     behind:   what is done to the model between stages; None where it stays as it is
-    EvaluationError where llama.cpp, the model or a text isn't fit for it; OutputError where the disk has no room, or
-    the memory none for a single input; ImportanceError for a folder that is damaged.
+    executor: whose workers run the model; None for this machine alone. They see the GGUF and the folder under the same
+              paths, and have the same llama.cpp
+    memory:   bytes that each of them takes for the model, about; 0 where nobody knows
+    EvaluationError where llama.cpp, the model or a text isn't fit for it; OutputError where the disk has no room, the
+    memory none for a single input, or a worker doesn't see the folder; ImportanceError for a folder that is damaged, or
+    for workers that would have to change the model (`behind`); PluginError where workers can't be opened or are all
+    gone.
     """
     settings, hear = settings or CalibrationSettings(), hear or _nothing
     check_settings(settings)
     if layers is not None and layers < 1:
         raise ImportanceError(f"{layers} layers at a time are none", "leave it out for as many as fit")
+    if executor is not None and behind is not None:
+        what = "workers can't change the model between stages"
+        raise ImportanceError(what, "leave out the executor, or collect inputs of the model as it is")
     path = Path(model)
-    with Session(path, writable=behind is not None, **running) as session:
+    with ExitStack() as ended, ExitStack() as opened:  # the first one ends last
+        session: Session | Elsewhere
+        if executor is None:
+            session = opened.enter_context(Session(path, writable=behind is not None, **running))
+        else:
+            memory += largest_input(open_model(path), experts, output=settings.output)
+            asked = running.get("gpu_layers"), running.get("engine")
+            session = opened.enter_context(_elsewhere(executor, path, memory, hear, *asked))
         schedule, prepared = prepare(session, domains, settings)
         index = _new_index(path, domains, settings, experts, prepared, origin, schedule.groups, behind)
         work = Path(folder) / index.digest
@@ -156,37 +187,84 @@ def compute_gram(
             what = "llama.cpp multiplies no matrix of a layer with enough tokens: there is nothing to compute"
             raise ImportanceError(what, "a longer --context gives matrices more tokens at a time", file=path)
         index = found or replace(index, of=len(seen.inputs))
-        plan = _planned(work, seen, index, layers, path, prepared.all_tokens, behind)
+        plan = _planned(work, seen, index, layers, session, path, prepared.all_tokens, behind)
         _make(work, plan)
         hear(plan)
-        at: int | None = None
+        whole = Pass(
+            groups=schedule.groups,
+            inputs=seen.inputs,
+            last=(len(seen.visits), seen.visits[-1]),
+            output=settings.output,
+            experts=experts,
+            folder=work.resolve(),
+        )
+        run = _Run(plan, seen, whole, index, hear)
+        if isinstance(session, Elsewhere):
+            ended.callback(remove_shares, work)
+            run.elsewhere(session)
+        else:
+            run.here(session, behind)
+    return Grams(folder=work, index=run.index)
+
+
+def _elsewhere(
+    executor: Executor,
+    model: Path,
+    memory: int,
+    hear: Heard,
+    gpu_layers: int | None,
+    engine: Engine | str | Path | None,
+) -> AbstractContextManager[Elsewhere]:
+    return open_elsewhere(executor, model, hear, memory=memory, gpu_layers=gpu_layers, engine=engine)
+
+
+class _Run:
+    """The passes of a plan, here or elsewhere. whole: all inputs in one pass"""
+
+    def __init__(self, plan: GramPlan, seen: Survey, whole: Pass, index: GramIndex, hear: Heard) -> None:
+        self.index = index
+        self._plan, self._seen, self._whole, self._hear = plan, seen, whole, hear
+
+    def here(self, session: Session, behind: Behind | None) -> None:
+        """One after the other, with the model that is open."""
+        plan, at = self._plan, None
         for number, (names, stage) in enumerate(zip(plan.passes, plan.stages, strict=True)):
             if behind is not None and stage != at:
-                behind.before(session, stage, Grams(folder=work, index=index))
+                behind.before(session, stage, Grams(folder=plan.folder, index=self.index))
             at = stage
-            before = number * prepared.all_tokens
-            inputs = tuple(it for it in seen.inputs if it.name in names)
+            session.call(collect_grams, self._pass(names), hear=partial(self._heard, number * plan.tokens))
 
-            def heard(what: Ran | GramEntry, before: int = before) -> None:
-                nonlocal index
-                if isinstance(what, GramEntry):
-                    index = index.with_input(what)
-                    write_index(work, index)
-                    hear(what)
-                else:
-                    hear(replace(what, tokens=before + what.tokens))
+    def elsewhere(self, elsewhere: Elsewhere) -> None:
+        """By workers, each of which has one of them at a time; the longest are begun first."""
+        plan, seen = self._plan, self._seen
+        shares = []
+        for names in plan.passes:
+            work = self._pass(names)
+            seconds = seconds_of(seen, work.inputs, plan.tokens)
+            share = Share(work=work, visits=seen.visits, workers=elsewhere.per_machine)
+            shares.append((1 + int(_WORK * seconds), share))
+        shares.sort(key=lambda it: -it[0])
+        for number, entries in enumerate(made_elsewhere(elsewhere, shares, plan.folder)):
+            for entry in entries:
+                self._note(entry)
+            self._hear(Ran(groups=len(self._whole.groups), tokens=(number + 1) * plan.tokens))
 
-            wanted = [name for name in seen.visits if name in names]
-            one = Pass(
-                groups=schedule.groups,
-                inputs=inputs,
-                last=(len(wanted), wanted[-1]),
-                output=settings.output,
-                experts=experts,
-                folder=work.resolve(),
-            )
-            session.call(collect_grams, one, hear=heard)
-    return Grams(folder=work, index=index)
+    def _pass(self, names: Sequence[str]) -> Pass:
+        inputs = tuple(it for it in self._seen.inputs if it.name in names)
+        wanted = [name for name in self._seen.visits if name in names]
+        return replace(self._whole, inputs=inputs, last=(len(wanted), wanted[-1]))
+
+    def _heard(self, before: int, what: Ran | GramEntry) -> None:
+        """before: tokens of the passes before this one"""
+        if isinstance(what, GramEntry):
+            self._note(what)
+        else:
+            self._hear(replace(what, tokens=before + what.tokens))
+
+    def _note(self, entry: GramEntry) -> None:
+        self.index = self.index.with_input(entry, [it.name for it in self._seen.inputs])
+        write_index(self._plan.folder, self.index)
+        self._hear(entry)
 
 
 def _new_index(
@@ -231,74 +309,51 @@ def _planned(
     seen: Survey,
     index: GramIndex,
     layers: int | None,
+    session: Session | Elsewhere,
     model: Path,
     tokens: int,
     behind: Behind | None,
 ) -> GramPlan:
     done = frozenset(it.name for it in index.inputs)
     left = [it for it in seen.inputs if it.name not in done]
-    room = _room(model)
+    seconds = partial(seconds_of, seen, tokens=tokens)
+    if isinstance(session, Elsewhere):
+        workers, memory = session.width, session.call(memory_there, session.per_machine)
+    else:
+        workers, memory = 0, memory_beside(model)
     passes, stages = list[list[GramInput]](), list[int]()
     for number, stage in enumerate([seen.inputs] if behind is None else behind.stages(seen.inputs)):
         its = [it for it in stage if it.name not in done]
-        passes += _by_layers(its, layers) if layers is not None else _by_memory(its, room)
+        if layers is not None:
+            passes += by_layers(its, layers)
+        elif workers:
+            passes += shared_out(its, memory.room, workers, seconds)
+        else:
+            passes += by_memory(its, memory.room)
         stages += [number] * (len(passes) - len(stages))
-    memory = max((sum(it.memory for it in one) for one in passes), default=0)
     largest = max(left, key=lambda it: it.memory, default=None)
-    free = detect_machine().ram_free
-    if largest is not None and largest.memory > free:
+    if largest is not None and largest.memory > memory.free:
         what = (
             f"the Gram matrices of {largest.name} take {bytes_text(largest.memory)} of memory while they are computed "
-            f"({largest.matrices} × {largest.columns:,} × {largest.columns:,}), and {bytes_text(free)} are free"
+            f"({largest.matrices} × {largest.columns:,} × {largest.columns:,}), and {bytes_text(memory.free)} are free"
         )
         remedy = (
             "--gram-experts shared takes one for all experts" if largest.by_expert else "close other programs"
         )
         raise OutputError(what, remedy)
-    whole = len(seen.visits)
-    last = {name: place + 1 for place, name in enumerate(seen.visits)}
-    seconds = sum(
-        tokens * seen.seconds * max(last[it.name] for it in one) / whole
-        + sum(tokens * seen.rows[it.name] * it.operations / seen.operations for it in one)
-        for one in passes
-    )
+    each = [seconds(one) for one in passes]
     return GramPlan(
         folder=folder,
         inputs=seen.inputs,
         done=done,
         passes=tuple(tuple(it.name for it in one) for one in passes),
         nbytes=sum(it.nbytes for it in left),
-        memory=memory,
-        seconds=seconds,
+        memory=max((sum(it.memory for it in one) for one in passes), default=0),
+        seconds=seconds_together(sorted(each, reverse=True), workers) if workers else sum(each),
         tokens=tokens,
         stages=tuple(stages),
+        workers=workers,
     )
-
-
-def _room(model: Path) -> int:
-    """Bytes that a pass may take: half of what is free, when the model's file is in memory as well."""
-    free = detect_machine().ram_free
-    return int(_SHARE * max(free - model.stat().st_size, free // 4))
-
-
-def _by_layers(inputs: Sequence[GramInput], layers: int) -> list[list[GramInput]]:
-    """The inputs of so many layers in each pass; what belongs to none, the output, is a layer of its own."""
-    each = [list(some) for _, some in groupby(inputs, key=lambda it: split_name(it.name)[0])]
-    return [list(chain(*each[start : start + layers])) for start in range(0, len(each), layers)]
-
-
-def _by_memory(inputs: Sequence[GramInput], room: int) -> list[list[GramInput]]:
-    """As many inputs in each pass as have room, and one at least."""
-    passes: list[list[GramInput]] = []
-    taken = 0
-    for it in inputs:
-        if passes and taken + it.memory <= room:
-            passes[-1].append(it)
-            taken += it.memory
-        else:
-            passes.append([it])
-            taken = it.memory
-    return passes
 
 
 def _make(folder: Path, plan: GramPlan) -> None:
@@ -308,6 +363,7 @@ def _make(folder: Path, plan: GramPlan) -> None:
     except OSError as error:
         what = f"the folder {folder} can't be made ({error.strerror or error})"
         raise OutputError(what, "name another folder") from error
+    remove_shares(folder)
     for left in folder.glob("*.part"):
         with suppress(OSError):
             left.unlink()

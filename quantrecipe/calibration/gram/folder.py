@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -137,9 +137,10 @@ class GramIndex:
         _check(index, path)
         return index
 
-    def with_input(self, entry: GramEntry) -> GramIndex:
-        """The same with one more that is finished."""
-        return replace(self, inputs=(*self.inputs, entry))
+    def with_input(self, entry: GramEntry, order: Sequence[str]) -> GramIndex:
+        """The same with one more that is finished. order: names of all inputs, since any may be finished first"""
+        inputs = sorted((*self.inputs, entry), key=lambda it: order.index(it.name))
+        return replace(self, inputs=tuple(inputs))
 
 
 @dataclass(frozen=True, kw_only=True)

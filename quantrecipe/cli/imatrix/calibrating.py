@@ -223,12 +223,16 @@ class Calibrating:
         path: Path,
         domains: Sequence[Domain],
         folder: Path,
+        executor: Executor | None = None,
         *,
         experts: Experts,
         layers: int | None,
         **running: Unpack[RunOptions],
     ) -> Grams:
-        """Compute the Gram matrices of the same inputs, and say what that takes, and what came of it."""
+        """Compute the Gram matrices of the same inputs, and say what that takes, and what came of it.
+
+        executor: as for `compute`
+        """
         from quantrecipe.cli.imatrix.gram import write_grams
 
         rendered = self._rendered(domains)
@@ -246,6 +250,8 @@ class Calibrating:
             experts=experts,
             layers=layers,
             origin=self._origin,
+            executor=executor,
+            memory=0 if executor is None else self._footprint().ram.total,
             **running,
         )
 

@@ -169,7 +169,7 @@ def command(
     diagonals are what the importance matrix has. An OUT that exists stays as it is then, unless --force is given.
 
     With --executor several processes or machines have the model open, each as a whole, and share the text. The matrix
-    is the same.
+    is the same. Gram matrices are shared out by layers then, and FOLDER has to be one that all machines see.
     """
     from quantrecipe.calibration import CalibrationSettings
     from quantrecipe.cli.imatrix.calibrating import Calibrating
@@ -182,10 +182,6 @@ def command(
     if not texts:
         raise click.UsageError("Say with --text what the model is to read.")
     check_executor(executor, executor_options, threads)
-    if executor is not None and gram is not None:
-        raise click.UsageError(
-            "--executor and --gram exclude each other: compute the matrix first, and then give --gram alone."
-        )
     out = output or Path(f"{model_stem(model)}.imatrix.gguf")
     stays = gram is not None and out.exists() and not force
     if gram is not None:
@@ -231,7 +227,7 @@ def command(
                     run.report(computed)
             if gram is not None:
                 grams = run.compute_grams(
-                    path, domains, gram, experts=gram_experts, layers=gram_layers, **running
+                    path, domains, gram, workers, experts=gram_experts, layers=gram_layers, **running
                 )
     if as_json:
         from quantrecipe.cli.imatrix.gram import gram_document

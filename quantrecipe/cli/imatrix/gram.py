@@ -9,15 +9,17 @@ from typing import Unpack
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from quantrecipe.calibration import CalibrationSettings, Prepared, Ran
+from quantrecipe.api import Executor
+from quantrecipe.calibration import CalibrationSettings, Prepared, Ran, WorkerNote
 from quantrecipe.calibration.gram import Behind, Experts, GramEntry, GramPlan, Grams, compute_gram
 from quantrecipe.cli.context import Context
-from quantrecipe.cli.errors import print_warning, printable
+from quantrecipe.cli.errors import print_note, print_warning, printable
 from quantrecipe.cli.imatrix.statistics_table import render_provenance
 from quantrecipe.cli.progress import CalibrationBar
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table, numbers
 from quantrecipe.cli.units import bytes_text, counted, duration_text, unit_of
 from quantrecipe.engine import RunOptions
+from quantrecipe.errors import Problem
 from quantrecipe.importance.provenance import Provenance
 from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.tensor import split_name
@@ -41,14 +43,16 @@ def write_grams(
     layers: int | None,
     origin: Provenance,
     behind: Behind | None = None,
+    executor: Executor | None = None,
+    memory: int = 0,
     **running: Unpack[RunOptions],
 ) -> Grams:
-    """Compute them, and say before what that takes, and after what came of it."""
+    """Compute them, and say before what that takes, and after what came of it. Others as for `compute_gram`."""
     planned: list[GramPlan] = []
     with CalibrationBar(ctx.err) as bar:
         bar.say("loading the model")
 
-        def hear(what: Prepared | GramPlan | Ran | GramEntry) -> None:
+        def hear(what: Prepared | GramPlan | Ran | GramEntry | WorkerNote) -> None:
             match what:
                 case GramPlan():
                     planned.append(what)
@@ -58,6 +62,8 @@ def write_grams(
                     bar.start(what.tokens * len(what.passes))
                 case Ran(tokens=tokens):
                     bar.read(tokens)
+                case WorkerNote(what=text):
+                    print_note(ctx.err, Problem(what=printable(text)))
                 case _:
                     pass
 
@@ -71,6 +77,8 @@ def write_grams(
             origin=origin,
             behind=behind,
             hear=hear,
+            executor=executor,
+            memory=memory,
             **running,
         )
     if not planned:
@@ -160,10 +168,11 @@ def _before(plan: GramPlan) -> str:
     done = f"; {len(plan.done)} are finished already" if plan.done else ""
     experts = sum(it.nbytes for it in plan.inputs if it.by_expert and it.name not in plan.done)
     of_experts = f", of which experts have {bytes_text(experts)}" if experts else ""
+    each, by = (" for each worker", f" by {counted(plan.workers, 'worker')}") if plan.workers else ("", "")
     return (
         f"Gram matrices of {counted(left, 'input')}{done}: {bytes_text(plan.nbytes)} on the disk{of_experts}, "
-        f"{bytes_text(plan.memory)} of memory besides the model's, {counted(len(plan.passes), 'pass', 'passes')} over "
-        f"the texts, about {duration_text(plan.seconds)}"
+        f"{bytes_text(plan.memory)} of memory besides the model's{each}, "
+        f"{counted(len(plan.passes), 'pass', 'passes')} over the texts{by}, about {duration_text(plan.seconds)}"
     )
 
 

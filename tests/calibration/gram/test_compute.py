@@ -11,7 +11,7 @@ import pytest
 from support.graph_of_products import ModelOfProducts, SessionOfProducts
 
 from quantrecipe.calibration import CalibrationSettings, Prepared, Ran
-from quantrecipe.calibration.gram import GramEntry, GramPlan, Grams, compute, compute_gram, read_gram
+from quantrecipe.calibration.gram import GramEntry, GramPlan, Grams, compute, compute_gram, passes, read_gram
 from quantrecipe.errors import ImportanceError, OutputError
 from quantrecipe.importance.provenance import Provenance
 from quantrecipe.memory.machine import Machine
@@ -26,9 +26,7 @@ MEMORY = 1 << 30
 def session(monkeypatch: pytest.MonkeyPatch) -> SessionOfProducts:
     made = SessionOfProducts(ModelOfProducts())
     monkeypatch.setattr(compute, "Session", made)
-    monkeypatch.setattr(
-        compute, "detect_machine", lambda: Machine(gpus=(), ram_total=MEMORY, ram_free=MEMORY)
-    )
+    monkeypatch.setattr(passes, "detect_machine", lambda: Machine(gpus=(), ram_total=MEMORY, ram_free=MEMORY))
     return made
 
 
@@ -105,7 +103,7 @@ class TestPasses:
         _, told = run(model, tmp_path / "a")
         memory = plan_of(told).memory
         monkeypatch.setattr(
-            compute, "detect_machine", lambda: Machine(gpus=(), ram_total=0, ram_free=memory + 100)
+            passes, "detect_machine", lambda: Machine(gpus=(), ram_total=0, ram_free=memory + 100)
         )
         _, told = run(model, tmp_path / "b")
         plan = plan_of(told)
@@ -119,7 +117,7 @@ class TestPasses:
         _, told = run(model, tmp_path / "a")
         memory = plan_of(told).memory
         machine = Machine(gpus=(), ram_total=0, ram_free=3 * memory)
-        monkeypatch.setattr(compute, "detect_machine", lambda: machine)
+        monkeypatch.setattr(passes, "detect_machine", lambda: machine)
         assert len(plan_of(run(model, tmp_path / "b")[1]).passes) == 1
         with model.open("r+b") as file:
             file.truncate(2 * memory)
@@ -235,7 +233,7 @@ class TestRefusals:
     def test_no_room_for_a_single_input(
         self, session: SessionOfProducts, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(compute, "detect_machine", lambda: Machine(gpus=(), ram_total=0, ram_free=1000))
+        monkeypatch.setattr(passes, "detect_machine", lambda: Machine(gpus=(), ram_total=0, ram_free=1000))
         with pytest.raises(OutputError, match=r"take .* of memory .*--gram-experts shared"):
             run(model, tmp_path / "grams", experts="each")
 

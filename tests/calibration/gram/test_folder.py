@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
             weighed=tuple(map(float, tokens)),
             digest=digest,
         )
-        index = index.with_input(entry)
+        index = index.with_input(entry, [it[0] for it in facts])
         write_index(made, index)
     return made.parent
 

@@ -428,7 +428,6 @@ class TestByAnExecutor:
         [
             ("--executor-option workers=2", "--executor-option is for --executor"),
             ("--executor threads --threads 2", "--threads is for this process"),
-            ("--executor threads --gram grams", "--executor and --gram exclude each other"),
             ("--executor nobody", "no such executor 'nobody'"),
         ],
     )

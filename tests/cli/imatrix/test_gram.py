@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from support.fake_workers import install
 from support.graph_of_products import ModelOfProducts, SessionOfProducts
 from support.models import llama_metadata, llama_tensors, write_gguf
 
@@ -47,6 +48,39 @@ def test_what_it_takes_is_said_before_and_what_came_of_it_after() -> None:
     folder = read_gram("grams").folder
     assert before < told.index(f"{folder}: 8 inputs, 840 B")
     assert read_importance("model.imatrix.gguf").entries
+
+
+@pytest.fixture
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Executors' workers with the same graph."""
+    install(monkeypatch, tmp_path / "startup", products=True)
+
+
+@pytest.mark.usefixtures("workers")
+def test_an_executor_s_workers_write_the_same_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said(compute("--gram-layers", "1"))
+    files = {it.name: it.read_bytes() for it in read_gram("grams").folder.iterdir()}
+    matrix = Path("model.imatrix.gguf").read_bytes()
+    Path("grams").rename("before")
+    monkeypatch.setenv("FAKE_LOSES", str(tmp_path / "lost"))
+    by = ("--executor", "threads", "--executor-option", "workers=2")
+    told = said(compute(*by, "--gram-layers", "1", "-o", "again.gguf"))
+    assert {it.name: it.read_bytes() for it in read_gram("grams").folder.iterdir()} == files
+    assert Path("again.gguf").read_bytes() == matrix
+    assert (
+        "of memory besides the model's for each worker, 2 passes over the texts by 2 workers, about " in told
+    )
+    assert "note: " in told and "llama.cpp was killed while it ran it" in told
+
+
+@pytest.mark.usefixtures("workers")
+def test_what_becomes_of_workers_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said(compute())
+    Path("grams").rename("before")
+    monkeypatch.setenv("FAKE_LOSES", str(tmp_path / "lost"))
+    told = said(compute("--executor", "threads"))
+    assert "stays as it is" in told
+    assert "llama.cpp was killed while it ran it" in told
 
 
 def test_a_second_call_leaves_all_as_it_is(session: SessionOfProducts) -> None:

@@ -68,7 +68,7 @@ class Keeper:
         self.queue: deque[Task] = deque()
         self.told: deque[Outcome] = deque()
         self.made: dict[Any, tuple[Outcome, Task]] = {}
-        self.width = 0
+        self.width = self.per_node = 0
         self._cluster, self._threads, self._wait = cluster, threads, wait
         self._places = Places(order, threads=threads, most=most)
         self._nodes: tuple[Node, ...] = ()
@@ -159,7 +159,7 @@ class Keeper:
                 self._tell("", "no worker has begun: others may have the CPUs (`ray status` shows them)")
 
     def _count(self) -> None:
-        self.width = len(self._places.taken)
+        self.width, self.per_node = len(self._places.taken), self._places.per_node
         self._vacant = not self.width and any(self._places)
         if self.width:
             self._had_workers = time.monotonic()

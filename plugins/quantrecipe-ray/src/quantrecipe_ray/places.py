@@ -8,6 +8,7 @@ open      it does a task, or waits for one
 from __future__ import annotations
 
 import pickle
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -91,6 +92,11 @@ class Places:
     def taken(self) -> list[Place]:
         """Those where a worker is, or will be."""
         return [place for place in self if place.actor is not None]
+
+    @property
+    def per_node(self) -> int:
+        """How many there are at most on one node; 0 if there are none."""
+        return max(Counter(place.node.id for place in self.taken).values(), default=0)
 
     def gone(self, nodes: Iterable[Node]) -> list[Place]:
         """Remove the places of all other nodes, and return them."""

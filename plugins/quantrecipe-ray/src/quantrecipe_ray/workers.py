@@ -31,6 +31,10 @@ class RayWorkers(Workers):
     def width(self) -> int:
         return self._keeper.width
 
+    @property
+    def per_machine(self) -> int:
+        return self._keeper.per_node
+
     def begin(self, task: Task) -> None:
         with self._keeper.changed:
             self._keeper.queue.append(task)

@@ -42,7 +42,6 @@ __all__ = [
     "keep_machine_code",
     "link",
     "ship_machine_code",
-    "shipped_folder",
 ]
 
 SHIPPED: Final = Path(__file__).with_name("kernels")
@@ -107,12 +106,6 @@ def keep_machine_code(kernel: Kernel[..., Any], code: MachineCode) -> None:
 def ship_machine_code(kernel: Kernel[..., Any], code: MachineCode, folder: Path) -> None:
     """Put it where a package carries it: `folder` is that of a level of CPUs."""
     (folder / _file_name(kernel, folder.name)).write_bytes(_encoded(code))
-
-
-def shipped_folder() -> Path | None:
-    """The folder of the kernels that the package carries for CPUs of this level; None if it carries none."""
-    level = cpu_level() if SHIPPED.is_dir() else ""
-    return SHIPPED / level if level and (SHIPPED / level).is_dir() else None
 
 
 @cache
@@ -288,9 +281,9 @@ def _argument(facts: dict[str, Any]) -> Argument:
 
 def _shipped_path(kernel: Kernel[..., Any]) -> Path | None:
     """Where the package would carry the kernel for CPUs of this level; None if it carries none, or has no source."""
-    folder = shipped_folder()
+    level = cpu_level() if SHIPPED.is_dir() else ""
     try:
-        return None if folder is None else folder / _file_name(kernel, folder.name)
+        return SHIPPED / level / _file_name(kernel, level) if level else None
     except OSError:  # as in `_path`
         return None
 

@@ -175,11 +175,9 @@ def check_engine(engine: Path | None, machine: Machine) -> list[Finding]:
 def check_caches() -> list[Finding]:
     """Compiled kernels, references, and what came from elsewhere: where they are kept, and how much there is."""
     from quantrecipe.core.cache import cache_folder, kernel_folder
-    from quantrecipe.core.machine_code import shipped_folder
 
-    shipped = shipped_folder()
-    findings = [] if shipped is None else [_shipped(shipped)]
-    which = "kernels" if shipped is None else "kernels of plugins"
+    findings = _shipped_kernels()
+    which = "kernels of plugins" if findings else "kernels"
     try:
         folder = cache_folder()
     except RuntimeError as error:  # a user without a home
@@ -195,10 +193,10 @@ def check_caches() -> list[Finding]:
     count, nbytes = _content(kernels)
     if count:
         what = f"{count} compiled, {bytes_text(nbytes)}"
-    elif shipped is None:
-        what = "none is compiled yet; the first run compiles those that it needs, for a minute at most"
-    else:
+    elif findings:
         what = "no other is compiled yet"
+    else:
+        what = "none is compiled yet; the first run compiles those that it needs, for a minute at most"
     facts = {"folder": str(kernels), "writable": True, "compiled": count, "nbytes": nbytes}
     findings.append(Finding("kernels", "ok", what, lines=(str(kernels),), facts=facts))
     kinds = {
@@ -216,12 +214,19 @@ def check_caches() -> list[Finding]:
     return findings
 
 
-def _shipped(folder: Path) -> Finding:
-    """The kernels that the package carries for processors like this one."""
-    count, nbytes = _content(folder)
-    what = f"{count} for {folder.name} came with the package, {bytes_text(nbytes)}: only those of plugins are compiled"
-    facts = {"folder": str(folder), "level": folder.name, "shipped": count, "nbytes": nbytes}
-    return Finding("kernels", "ok", what, lines=(str(folder),), facts=facts)
+def _shipped_kernels() -> list[Finding]:
+    """Those that the package carries for processors like this one; nothing where it carries none."""
+    from quantrecipe.core.machine_code import SHIPPED, cpu_level
+
+    level = cpu_level() if SHIPPED.is_dir() else ""
+    count, nbytes = _content(SHIPPED / level) if level else (0, 0)
+    if not count:
+        return []
+    what = (
+        f"{count} for {level} came with the package, {bytes_text(nbytes)}: only those of plugins are compiled"
+    )
+    facts = {"folder": str(SHIPPED / level), "level": level, "shipped": count, "nbytes": nbytes}
+    return [Finding("kernels", "ok", what, lines=(str(SHIPPED / level),), facts=facts)]
 
 
 def check_machine(machine: Machine) -> list[Finding]:

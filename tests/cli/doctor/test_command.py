@@ -296,6 +296,16 @@ def test_kernels_that_came_with_the_package(
     assert own["what"].endswith(": kernels of plugins are compiled in every run")
 
 
+@pytest.mark.parametrize("level", ["arm64", ""])
+def test_kernels_for_other_processors_are_none(
+    level: str, capsys: Output, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shipped.is_dir()
+    monkeypatch.setattr(machine_code, "cpu_level", lambda: level)
+    (own,) = doctor(capsys)[1]["kernels"]
+    assert own["what"].startswith("none is compiled yet")
+
+
 def test_the_machine(capsys: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quantrecipe.memory.machine.detect_machine", lambda: MACHINE)
     _, found = doctor(capsys)

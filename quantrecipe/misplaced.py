@@ -241,7 +241,10 @@ def _of_repository(text: str) -> Kind | None:
     if match is None or Path(match["owner"]).is_dir() or match["name"].endswith(_ENDINGS):
         return None
     owner, name = match["owner"], match["name"]
-    snapshots = sorted((_cache() / f"models--{owner}--{name}" / "snapshots").glob("*/"))
+    try:
+        snapshots = sorted((_cache() / f"models--{owner}--{name}" / "snapshots").glob("*/"))
+    except RuntimeError:  # a user without a home, as in a container, has no cache
+        snapshots = []
     if snapshots:
         return Kind(what="a name on Hugging Face", remedy=f"it is in the cache: give {snapshots[-1]}")
     remedy = f"hf download {owner}/{name} --local-dir {name} fetches it"

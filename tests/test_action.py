@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from support.repositories import Repository
+from support.shells import needs_bash
 
 from quantrecipe.cli.app import app
 
@@ -80,6 +81,7 @@ def run_check(
     return result, dict(line.split("=", 1) for line in lines)
 
 
+@needs_bash
 def test_a_pull_request(repository: Repository, tmp_path: Path) -> None:
     result, outputs = run_check(repository, tmp_path)
     assert result.returncode == 0, result.stderr
@@ -91,6 +93,7 @@ def test_a_pull_request(repository: Repository, tmp_path: Path) -> None:
     assert (tmp_path / "summary").read_text(encoding="utf-8") == text
 
 
+@needs_bash
 def test_an_error_is_annotated_and_ends_the_job_after_the_comment(
     repository: Repository, tmp_path: Path
 ) -> None:
@@ -106,6 +109,7 @@ def test_an_error_is_annotated_and_ends_the_job_after_the_comment(
     assert end.returncode == 1
 
 
+@needs_bash
 @pytest.mark.slow
 def test_strict_and_fail_on(repository: Repository, tmp_path: Path) -> None:
     repository.write(other="rules:\n  - tensors: head\n    type: Q8_0\n")
@@ -115,6 +119,7 @@ def test_strict_and_fail_on(repository: Repository, tmp_path: Path) -> None:
     assert run_check(repository, tmp_path, FAIL_ON="warning")[1]["status"] == "1"
 
 
+@needs_bash
 def test_inputs_are_never_shell(repository: Repository, tmp_path: Path) -> None:
     evil = '$(touch pwned) `touch pwned` "; touch pwned; "'
     _, outputs = run_check(repository, tmp_path, MODELS=evil)
@@ -127,6 +132,7 @@ def test_inputs_are_never_shell(repository: Repository, tmp_path: Path) -> None:
         assert "${{" not in step.get("with", {}).get("script", "")
 
 
+@needs_bash
 def test_a_base_that_is_missing_is_told(repository: Repository, tmp_path: Path) -> None:
     result, outputs = run_check(repository, tmp_path, BASE="0" * 40)
     assert outputs["status"] == "1"
@@ -152,6 +158,7 @@ def test_the_workflows_in_the_documentation_are_yaml_and_use_what_there_is() -> 
     assert pre_commit["repos"][0]["hooks"][0]["id"] in {hook["id"] for hook in HOOKS}
 
 
+@needs_bash
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook["id"])
 def test_hooks(hook: dict[str, Any], repository: Repository, tmp_path: Path) -> None:
     """As pre-commit runs them: on the files that match, in the repository."""

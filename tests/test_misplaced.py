@@ -146,3 +146,14 @@ def test_what_isnt_known_is_left_to_its_reader() -> None:
     Path("list.json").write_text(json.dumps([1]))
     assert kind_of("notes.txt") is kind_of("list.json") is kind_of("nothing.gguf") is None
     assert kind_of("x" * 5000) is None
+
+
+def test_a_user_without_a_home_has_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As whoever runs a container under a number of their own; a shipped recipe has a name of this form, too."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("HF_HUB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", "~nobody-has-this-name/huggingface")
+    found = kind_of("llama.cpp/Q4_K_M")
+    assert found is not None
+    assert "looks like a name on Hugging Face" in found.what

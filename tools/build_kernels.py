@@ -14,9 +14,11 @@ import gc
 import time
 from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 from rich.console import Console
 
+from quantrecipe import core, encoders
 from quantrecipe.core import finite
 from quantrecipe.core.compiler import compile_kernel
 from quantrecipe.core.jit import Kernel
@@ -47,11 +49,12 @@ def main() -> None:
 
 
 def entries() -> list[Kernel[..., object]]:
-    """Every kernel that Python calls, of the built-in formats and of the checks that all of them pass."""
+    """Every kernel that Python calls: of formats, of encoders, and of what reads models in 8 bits."""
     formats = load_registry(plugins=False).formats.values()
     found = [fmt.kernels for fmt in formats if isinstance(fmt, KernelFormat)]  # imports their modules
-    for name in ("factor", "rows"):  # which encoders import when they are used
-        import_module(f"quantrecipe.encoders.feedback.{name}")
+    for package in (core, encoders):  # most of whose modules are imported when they are used
+        for module in walk_packages(package.__path__, f"{package.__name__}."):
+            import_module(module.name)
     kernels = [it for it in gc.get_objects() if type(it) is Kernel and it.signature is not None]
     assert found
     assert finite.all_finite in kernels

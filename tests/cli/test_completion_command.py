@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.shells import needs_gnu
 
 from quantrecipe.cli import main
 
@@ -76,7 +76,7 @@ def test_another_shell_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Output) 
     assert "Name the shell: bash, zsh, fish." in capsys.readouterr().err
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@needs_gnu
 def test_bash_completes_with_it(capsys: Output, tmp_path: Path) -> None:
     """The script, sourced by a real bash, asks the program; what it is called here is a file on the path."""
     assert main(["completion", "bash"]) == 0

@@ -68,6 +68,7 @@ def test_an_assertion_of_ggml(monkeypatch: pytest.MonkeyPatch, model: Path) -> N
     assert "llama.cpp gave up on it: x.cpp:1: GGML_ASSERT(a == b) failed" in failure(model)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal kills there")
 def test_killed(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     worker_that(monkeypatch, "os.kill(os.getpid(), signal.SIGKILL)")
     assert "run out of memory" in failure(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -41,6 +42,31 @@ def test_every_kernel_of_a_format_is_among_them() -> None:
                 if (shifts := getattr(fmt.kernels.grid, "shifts", None)) is not None:
                     kernels.append(shifts)
             assert all(kernel in found for kernel in kernels if isinstance(kernel, Kernel)), fmt.spec.name
+
+
+_IN_A_NEW_PROCESS = """
+import gc, importlib, runpy, sys
+from quantrecipe.core.jit import Kernel
+found = {id(kernel) for kernel in runpy.run_path(sys.argv[1])["entries"]()}
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+for it in gc.get_objects():
+    if type(it) is Kernel and it.signature is not None and id(it) not in found:
+        print(it)
+"""
+
+
+def test_no_module_has_a_kernel_that_is_not_among_them() -> None:
+    """A new process, since tests have imported most modules here."""
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in sorted((ROOT / "quantrecipe").rglob("*.py"))
+        if "@kernel(" in path.read_text(encoding="utf-8")
+    ]
+    assert "quantrecipe.encoders.thorough.losses" in modules
+    command = [sys.executable, "-c", _IN_A_NEW_PROCESS, str(ROOT / "tools/build_kernels.py"), *modules]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
 
 
 @pytest.fixture

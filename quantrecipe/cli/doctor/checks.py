@@ -176,27 +176,29 @@ def check_caches() -> list[Finding]:
     """Compiled kernels, references, and what came from elsewhere: where they are kept, and how much there is."""
     from quantrecipe.core.cache import cache_folder, kernel_folder
 
+    findings = _shipped_kernels()
+    which = "kernels of plugins" if findings else "kernels"
     try:
         folder = cache_folder()
     except RuntimeError as error:  # a user without a home
-        what = f"there is no folder for them ({error}): kernels are compiled in every run"
-        return [Finding("kernels", "note", what, lines=("QUANTRECIPE_CACHE_DIR=FOLDER",))]
+        what = f"there is no folder for them ({error}): {which} are compiled in every run"
+        return [*findings, Finding("kernels", "note", what, lines=("QUANTRECIPE_CACHE_DIR=FOLDER",))]
     kernels = kernel_folder(quantrecipe.__version__)
     if kernels is None:
-        what = (
-            "can't be kept, since only you may be able to write to the folder: they are compiled in every run"
-        )
+        what = f"can't be kept, since you can't write to the folder, or others can: {which} are compiled in every run"
         place = str(folder / "kernels" / quantrecipe.__version__)
         lines = (place, "QUANTRECIPE_CACHE_DIR=FOLDER names another")
-        return [Finding("kernels", "note", what, lines=lines, facts={"folder": place, "writable": False})]
+        facts = {"folder": place, "writable": False}
+        return [*findings, Finding("kernels", "note", what, lines=lines, facts=facts)]
     count, nbytes = _content(kernels)
-    what = (
-        f"{count} compiled, {bytes_text(nbytes)}"
-        if count
-        else "none is compiled yet; the first run compiles those that it needs, for a minute at most"
-    )
+    if count:
+        what = f"{count} compiled, {bytes_text(nbytes)}"
+    elif findings:
+        what = "no other is compiled yet"
+    else:
+        what = "none is compiled yet; the first run compiles those that it needs, for a minute at most"
     facts = {"folder": str(kernels), "writable": True, "compiled": count, "nbytes": nbytes}
-    findings = [Finding("kernels", "ok", what, lines=(str(kernels),), facts=facts)]
+    findings.append(Finding("kernels", "ok", what, lines=(str(kernels),), facts=facts))
     kinds = {
         "references": "kept by eval",
         "hub": "files of models on the hub",
@@ -210,6 +212,21 @@ def check_caches() -> list[Finding]:
             facts = {"folder": place, "count": count, "nbytes": nbytes}
             findings.append(Finding(name, "ok", what, lines=(place,), facts=facts))
     return findings
+
+
+def _shipped_kernels() -> list[Finding]:
+    """Those that the package carries for processors like this one; nothing where it carries none."""
+    from quantrecipe.core.machine_code import SHIPPED, cpu_level
+
+    level = cpu_level() if SHIPPED.is_dir() else ""
+    count, nbytes = _content(SHIPPED / level) if level else (0, 0)
+    if not count:
+        return []
+    what = (
+        f"{count} for {level} came with the package, {bytes_text(nbytes)}: only those of plugins are compiled"
+    )
+    facts = {"folder": str(SHIPPED / level), "level": level, "shipped": count, "nbytes": nbytes}
+    return [Finding("kernels", "ok", what, lines=(str(SHIPPED / level),), facts=facts)]
 
 
 def check_machine(machine: Machine) -> list[Finding]:

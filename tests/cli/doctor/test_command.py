@@ -16,6 +16,7 @@ from support.terminal import show
 import quantrecipe
 from quantrecipe.cli import main
 from quantrecipe.cli.doctor import checks as doctor_checks
+from quantrecipe.core import machine_code
 from quantrecipe.engine import Engine, libraries
 from quantrecipe.engine import report as report_module
 from quantrecipe.engine.bindings import Device
@@ -251,6 +252,58 @@ def test_a_cache_that_others_may_write_to(capsys: Output, tmp_path: Path) -> Non
     status, found = doctor(capsys)
     assert (status, found["kernels"][0]["status"]) == (0, "note")
     assert found["kernels"][0]["facts"]["writable"] is False
+    assert ": kernels are compiled in every run" in found["kernels"][0]["what"]
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package that carries two kernels for this processor, and three for others."""
+    monkeypatch.setattr(machine_code, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(machine_code, "cpu_level", lambda: "x86-64-v3")
+    for name in ("x86-64-v3/a.o", "x86-64-v3/b.o", "x86-64-v4/a.o", "x86-64-v4/b.o", "x86-64-v4/c.o"):
+        path = tmp_path / "shipped" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(1024))
+    return tmp_path / "shipped/x86-64-v3"
+
+
+def test_kernels_that_came_with_the_package(
+    capsys: Output, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container: the user's own folder matters to plugins alone."""
+    said = "2 for x86-64-v3 came with the package, 2.00 KiB: only those of plugins are compiled"
+    carried, own = doctor(capsys)[1]["kernels"]
+    assert (carried["status"], carried["what"], carried["lines"]) == ("ok", said, [str(shipped)])
+    assert carried["facts"] == {
+        "folder": str(shipped),
+        "level": "x86-64-v3",
+        "shipped": 2,
+        "nbytes": 2048,
+    }
+    assert own["what"] == "no other is compiled yet"
+    monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(shipped / "a.o"))
+    carried, own = doctor(capsys)[1]["kernels"]
+    assert carried["what"] == said
+    assert own["status"] == "note"
+    assert own["what"].endswith(": kernels of plugins are compiled in every run")
+    monkeypatch.delenv("QUANTRECIPE_CACHE_DIR")
+    monkeypatch.setattr(
+        "quantrecipe.core.cache.cache_folder", lambda: Path("~nobody-has-this-name").expanduser()
+    )
+    carried, own = doctor(capsys)[1]["kernels"]
+    assert carried["what"] == said
+    assert own["status"] == "note"
+    assert own["what"].endswith(": kernels of plugins are compiled in every run")
+
+
+@pytest.mark.parametrize("level", ["arm64", ""])
+def test_kernels_for_other_processors_are_none(
+    level: str, capsys: Output, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shipped.is_dir()
+    monkeypatch.setattr(machine_code, "cpu_level", lambda: level)
+    (own,) = doctor(capsys)[1]["kernels"]
+    assert own["what"].startswith("none is compiled yet")
 
 
 def test_the_machine(capsys: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from contextlib import suppress
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
+from support.shells import needs_gnu
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.scripts.call import Script
@@ -62,7 +62,7 @@ def read(text: str) -> Script:
     return read_sh(text, "script.sh", lambda path: None)
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash on this machine")
+@needs_gnu
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_what_bash_would_run(name: str, tmp_path: Path) -> None:
     """By bash itself, with a program in llama-quantize's place that records its arguments."""
@@ -78,7 +78,7 @@ def test_what_bash_would_run(name: str, tmp_path: Path) -> None:
     assert calls(read(SCRIPTS[name])) == [text.split("\0")[:-1] for text in ran]
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash on this machine")
+@needs_gnu
 @settings(max_examples=examples(25), deadline=None)
 @given(text=st.text(alphabet="ab=,# \n\t\\.$*", max_size=40), number=st.integers(0, len(CLEANED) - 1))
 def test_filters_do_what_they_do(text: str, number: int) -> None:

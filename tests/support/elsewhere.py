@@ -5,9 +5,10 @@ These are fixtures, to which a file of tests gives names of its own: `store = py
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,10 +21,14 @@ __all__ = [
     "EXAMPLE",
     "IN_MEMORY",
     "IN_STORE",
+    "blocks_in",
     "example_in_memory",
     "example_in_store",
     "example_on_hub",
+    "refused_from",
 ]
+
+T = TypeVar("T")
 
 EXAMPLE = Path(__file__).parents[2] / "examples/tiny-code"
 IN_MEMORY, IN_STORE = "memory://store/tiny-code", "s3://bucket/models/tiny-code"
@@ -90,3 +95,21 @@ def example_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
     yield system
     system.store.clear()
     system.pseudo_dirs[:] = [""]
+
+
+def blocks_in(cache: Path) -> set[int]:
+    """Where the blocks begin that lie in the cache as a whole."""
+    return {int(path.name) * BLOCK for path in cache.rglob("0*") if path.name.isdigit()}
+
+
+def refused_from(begin: int, cache: Path, refusal: T) -> Callable[[Any], T | None]:
+    """Trouble for what begins there or behind it, as soon as some of what lies before has come."""
+
+    def trouble(asked: Any) -> T | None:
+        if (asked.first or 0) < begin:
+            return None
+        while len(blocks_in(cache)) < 4:
+            time.sleep(0.002)
+        return refusal
+
+    return trouble

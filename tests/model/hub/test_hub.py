@@ -12,7 +12,7 @@ from typing import Any
 import click.testing
 import pytest
 from click.testing import CliRunner
-from support.elsewhere import BLOCK, EXAMPLE, example_on_hub
+from support.elsewhere import BLOCK, EXAMPLE, blocks_in, example_on_hub, refused_from
 from support.hub_server import COMMIT, REPO, Asked, HubServer
 
 from quantrecipe.cli.app import app
@@ -151,13 +151,12 @@ def test_a_connection_that_dies_and_a_hub_that_is_busy(
 def test_a_break_is_gone_on_after(hub: HubServer, expected: bytes, tmp_path: Path) -> None:
     """What is refused for good ends the run without a file; the next run asks for what is missing alone."""
     broken = len(hub.files[WEIGHTS]) // BLOCK // 2 * BLOCK
-    hub.trouble = lambda asked: 403 if asked.first is not None and asked.first >= broken else None
+    hub.trouble = refused_from(broken, tmp_path / "cache", 403)
     with pytest.raises(ModelError, match="the hub answered 403 for hf://owner/tiny-code"):
         applied(ADDRESS, tmp_path / "out.gguf")
     assert not (tmp_path / "out.gguf").exists()
     hub.trouble = lambda asked: None
-    time.sleep(0.3)  # what was on its way
-    had = {first for first, _ in hub.ranges_of(WEIGHTS) if first is not None and first < broken}
+    had = blocks_in(tmp_path / "cache")
     hub.asked.clear()
     assert applied(ADDRESS, tmp_path / "out.gguf").path.read_bytes() == expected
     assert len(had) > 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,16 @@ import click.testing
 import fsspec
 import pytest
 from click.testing import CliRunner
-from support.elsewhere import BLOCK, EXAMPLE, IN_MEMORY, IN_STORE, example_in_memory, example_in_store
+from support.elsewhere import (
+    BLOCK,
+    EXAMPLE,
+    IN_MEMORY,
+    IN_STORE,
+    blocks_in,
+    example_in_memory,
+    example_in_store,
+    refused_from,
+)
 from support.object_server import Asked, ObjectServer
 
 from quantrecipe.cli.app import app
@@ -156,15 +164,14 @@ def test_a_connection_that_dies_and_a_store_that_is_busy(
 
 def test_a_break_is_gone_on_after(store: ObjectServer, expected: bytes, tmp_path: Path) -> None:
     broken = len(store.objects[WEIGHTS].data) // BLOCK // 2 * BLOCK
-    store.trouble = lambda asked: "AccessDenied" if (asked.first or 0) >= broken else None
+    store.trouble = refused_from(broken, tmp_path / "cache", "AccessDenied")
     with pytest.raises(
         ModelError, match=r"s3://bucket/models/tiny-code/model.safetensors isn't shown to you"
     ):
         applied(IN_STORE, tmp_path / "out.gguf")
     assert not (tmp_path / "out.gguf").exists()
     store.trouble = lambda asked: None
-    time.sleep(0.3)  # what was on its way
-    had = {first for first, _ in store.ranges_of(WEIGHTS) if first < broken}
+    had = blocks_in(tmp_path / "cache")
     store.asked.clear()
     assert applied(IN_STORE, tmp_path / "out.gguf").path.read_bytes() == expected
     assert len(had) > 3

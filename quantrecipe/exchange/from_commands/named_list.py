@@ -12,7 +12,7 @@ too. So lines keep their order, and lines about layers are joined only where no 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from quantrecipe.exchange.from_commands.overrides import Override, TypeName
@@ -65,10 +65,10 @@ class FirstMatch:
 
     def _spelled(self, name: str) -> Iterator[int]:
         first = self._root.next
-        anywhere = _ANY in first or bool(self._root.ends)
-        for begin in range(len(name) + 1):
-            if not anywhere and name[begin : begin + 1] not in first:  # most places of most names
-                continue
+        begins: Iterable[int] = range(len(name) + 1)
+        if _ANY not in first and not self._root.ends:  # most places of most names are where none begins
+            begins = (place for place, letter in enumerate(name) if letter in first) if first else ()
+        for begin in begins:
             nodes = [self._root]
             for place in range(begin, len(name) + 1):
                 for node in nodes:

@@ -214,9 +214,9 @@ class _Scope:
     """The facts of one model, and the questions that a recipe asks about its tensors."""
 
     def __init__(self, recipe: Recipe, model: Model, covered: Covered | None) -> None:
-        # The kept list is long, and few of its entries are about any one tensor.
+        # The kept list is long, and few of its entries, and of their patterns, are about any one tensor.
         self._keep_by_role = {
-            role: [entry for entry in recipe.keep if _may_match(entry.tensors, role)]
+            role: [(entry, some) for entry in recipe.keep if (some := _that_may_match(entry.tensors, role))]
             for role in {tensor.role for tensor in model.tensors}
         }
         self._head = model.head
@@ -229,16 +229,15 @@ class _Scope:
 
     def kept_by(self, tensor: TensorInfo) -> KeepEntry | None:
         """The entry of the kept list that names the tensor."""
-        for entry in self._keep_by_role[tensor.role]:
-            if self._keeps(entry, tensor):
+        for entry, patterns in self._keep_by_role[tensor.role]:
+            if self._keeps(entry, patterns, tensor):
                 return entry
         return None
 
     def match(self, rule: Rule, tensors: Sequence[TensorInfo], quantizable: set[str]) -> Match:
         if (named := self._named.get(rule.tensors)) is None:  # several rules are about the same tensors
-            roles = {t.role for t in tensors}
-            roles = {role for role in roles if _may_match(rule.tensors, role)}
-            named = [t for t in tensors if t.role in roles and self._names(rule.tensors, t, quantizable)]
+            by_role = {role: _that_may_match(rule.tensors, role) for role in self._keep_by_role}
+            named = [t for t in tensors if (some := by_role[t.role]) and self._names(some, t, quantizable)]
             self._named[rule.tensors] = named
         layers = {tensor.layer for tensor in named}
         if rule.layers is not None:
@@ -258,9 +257,9 @@ class _Scope:
             for pattern in patterns
         )
 
-    def _keeps(self, entry: KeepEntry, tensor: TensorInfo) -> bool:
+    def _keeps(self, entry: KeepEntry, patterns: Sequence[Pattern], tensor: TensorInfo) -> bool:
         hidden = tensor.name in self._shadowed
-        for pattern in entry.tensors:  # a loop: this is asked of every tensor for every entry
+        for pattern in patterns:  # a loop: this is asked of every tensor for every entry
             if pattern.matches(tensor, self._head, shadowed=hidden):
                 return self._holds(entry, tensor, 0, 1)  # entries of the kept list have no ranks
         return False
@@ -277,8 +276,8 @@ class _Scope:
             raise PlanError(error.at(rule.origin.file, rule.origin.line)) from error
 
 
-def _may_match(patterns: Sequence[Pattern], role: str) -> bool:
-    return any(pattern.may_match(role) for pattern in patterns)
+def _that_may_match(patterns: Sequence[Pattern], role: str) -> tuple[Pattern, ...]:
+    return tuple(pattern for pattern in patterns if pattern.may_match(role))
 
 
 def _idle(rule: Rule, match: Match, found: Trace, *, hint: bool) -> Problem | None:

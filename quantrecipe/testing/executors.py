@@ -55,7 +55,8 @@ def open_job(given: Any, threads: int) -> Callable[[Any], Any]:
                 return bytes(value)
             case "opening":
                 return opening
-            case "where":
+            case "where" | "sleep":  # value: None, or for how many seconds
+                time.sleep(value or 0)
                 return platform.node(), os.getpid()
             case "error":
                 raise ModelError("is damaged on purpose", "nothing", file="the model")
@@ -77,8 +78,6 @@ def open_job(given: Any, threads: int) -> Callable[[Any], Any]:
                 except FileExistsError:
                     return "found"
                 raise LostTaskError("what it works with has died")
-            case "sleep":
-                time.sleep(value)
         return None
 
     return job

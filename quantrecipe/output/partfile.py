@@ -2,7 +2,7 @@
 
 Bytes go to `NAME.quantrecipe-part` beside the file's own place, at any offset, from any thread. `finish` makes them
 durable and gives the file its name; leaving without it removes the part. A part that a crash left behind is
-written over, unless another process is still at it, or kept, where a journal may say what is in it. Nothing else is
+replaced, unless another process is still at it, or kept, where a journal may say what is in it. Nothing else is
 touched: not what a link leads to, nor a file that has another name as well. As long as it is a part, it is for its
 owner alone; then it may be read by whom the umask allows.
 """
@@ -34,6 +34,9 @@ _EARLY = 1 << 26
 """Bytes after which the system is asked to put on the disk what was written: so the end isn't all waiting."""
 
 _PRIVATE = 0o600
+_FLAGS = os.O_RDWR | os.O_CREAT
+for _name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"):  # not every system has them
+    _FLAGS |= getattr(os, _name, 0)
 
 _CLOSED_FIRST = os.name == "nt"
 """Windows renames and removes no open file. Elsewhere the lock is held until the part is gone."""
@@ -95,9 +98,7 @@ class PartFile:
 
     def write(self, data: memoryview, offset: int) -> None:
         """Write all of `data` at `offset`."""
-        for error in (self.failed, self.gone):
-            if error is not None:
-                raise error
+        self.require_sound()
         try:
             write_all(self._fd, data, offset, self._lock)
         except OSError as error:
@@ -109,6 +110,12 @@ class PartFile:
                 self._waiting = 0
         if begin:
             write_early(self._fd)
+
+    def require_sound(self) -> None:
+        """OutputError where what was written is lost, by whomever it was written."""
+        for error in (self.failed, self.gone):
+            if error is not None:
+                raise error
 
     def read(self, out: memoryview, offset: int) -> bool:
         """Fill `out` with what was written at `offset`. False where the part doesn't have it, or can't be read."""
@@ -148,7 +155,10 @@ class PartFile:
         """Start from an empty file, and set its length. OutputError where a file system can't hold it."""
         self.left = False
         try:
-            os.ftruncate(self._fd, 0)
+            if os.name == "nt":
+                os.ftruncate(self._fd, 0)
+            elif os.fstat(self._fd).st_size:
+                self._renew()
             os.ftruncate(self._fd, self._nbytes)
         except OSError as error:
             raise write_error(error, self.path) from error
@@ -193,12 +203,9 @@ class PartFile:
         self._close()
 
     def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT
-        for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"):  # not every system has them
-            flags |= getattr(os, name, 0)
         try:
             self._clear_place()
-            fd = os.open(self.part, flags, _PRIVATE)
+            fd = os.open(self.part, _FLAGS, _PRIVATE)
         except OSError as error:
             raise write_error(error, self.path) from error
         try:
@@ -207,6 +214,19 @@ class PartFile:
             os.close(fd)
             raise
         return fd
+
+    def _renew(self) -> None:
+        """Take another file. A worker of a run that was killed may still write to the one that was there."""
+        self.part.unlink()
+        fd = os.open(self.part, _FLAGS | os.O_EXCL, _PRIVATE)
+        try:
+            self._take(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._close()
+        self._fd, self._status = fd, os.fstat(fd)
+        self._private = self._make_private()
 
     def _clear_place(self) -> None:
         """OutputError where the part's name has something that quantrecipe didn't leave."""

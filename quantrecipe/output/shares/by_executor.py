@@ -1,8 +1,8 @@
 """apply_by: execute a plan by an executor's workers, wherever these are. The file is the one that `apply_plan` writes.
 
-Workers return the bytes of units, which are written at their final places here, and noted in a journal; or they write
-pieces to a folder that all machines see, which are assembled here. In both ways a run that was interrupted is gone on
-with.
+Workers write to the files themselves if they see them, and return what they share with others, or else everything; that
+is written here, and what is made is noted in a journal. Or they write pieces to a folder that all machines see, which
+are assembled here. In both ways a run that was interrupted is gone on with.
 """
 
 from __future__ import annotations
@@ -13,11 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import xxhash
-from numpy.typing import NDArray
-
-from quantrecipe.api import Executor, Order, Task
+from quantrecipe.api import Executor, Task
 from quantrecipe.errors import ModelError, OutputError
 from quantrecipe.executors.run_tasks import run_tasks
 from quantrecipe.output.apply import Result, checked_outputs
@@ -29,7 +25,9 @@ from quantrecipe.output.progress import Progress, Silent
 from quantrecipe.output.resume import Keep, Resume, forget
 from quantrecipe.output.shares.assemble import Gathered, assemble
 from quantrecipe.output.shares.folder import open_pieces
-from quantrecipe.output.shares.make import MadeUnit, assignments_by_matrix, places
+from quantrecipe.output.shares.into import Delivered, IntoPieces, into_files
+from quantrecipe.output.shares.layout import Layout
+from quantrecipe.output.shares.make import MadeUnit
 from quantrecipe.output.shares.noted import Noted, digest_in
 from quantrecipe.output.shares.order import order_of
 from quantrecipe.output.shares.part import require_room
@@ -37,7 +35,7 @@ from quantrecipe.output.shares.units import MOST, WorkUnit, cut, unit_bytes
 from quantrecipe.output.space import require_space
 from quantrecipe.output.transform import Handling, Nan
 from quantrecipe.output.warm import compile_kernels
-from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.remote_files import place_of, remote_file, settle
 
@@ -76,14 +74,14 @@ def apply_by(
     require_space((path, file.nbytes) for file, path in zip(plan.files, paths, strict=True))
     kept = None if store is None else Path(store)
     if pieces is None:
-        order = order_of(plan, registry, nan=handling, store=kept)
-        into = _Places(plan=plan, paths=paths, force=force, nan=handling, keep=keep, progress=progress)
-        return _to_places(executor, order, into, registry, nbytes)
+        files = _Files(plan=plan, paths=paths, force=force, nan=handling, keep=keep, progress=progress)
+        return _to_files(executor, files, registry, nbytes, kept)
     compiled = compile_kernels(plan.assignments, registry, progress.compiling)
     begin = time.perf_counter()
     folder = Path(pieces)
     found = open_pieces(folder, plan, nan=handling, workers=_WORKERS, nbytes=nbytes)
-    order = order_of(plan, registry, nan=handling, store=kept, pieces=(folder, found.run))
+    into = IntoPieces(folder=folder.resolve(), run=found.run)
+    order = order_of(plan, registry, nan=handling, store=kept, into=into)
     made, width, read = found.made(), 0, 0
     unchecked = _unchecked(plan)
     problems: dict[str, None] = {}
@@ -94,7 +92,7 @@ def apply_by(
         require_room(found)
         with executor.open(order) as workers:
             width = workers.width
-            for task, (done, _) in run_tasks(workers, _tasks(missing), told=progress.told):
+            for task, done in run_tasks(workers, _tasks(missing), told=progress.told):
                 read += done.read
                 problems |= dict.fromkeys(done.problems)
                 _tell(plan, task.given, progress, done)
@@ -114,8 +112,8 @@ def apply_by(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Places:
-    """Where units go that come back from workers, and what is to become of them."""
+class _Files:
+    """The files that workers make, and what is to become of them."""
 
     plan: Plan
     paths: Sequence[Path]
@@ -125,29 +123,32 @@ class _Places:
     progress: Progress
 
 
-def _to_places(
-    executor: Executor, order: Order, into: _Places, registry: Registry, nbytes: int | None
+def _to_files(
+    executor: Executor, files: _Files, registry: Registry, nbytes: int | None, store: Path | None
 ) -> Result:
-    """Have all units made, and write them where they belong, but those that an earlier run has left there."""
-    plan, paths, progress = into.plan, into.paths, into.progress
+    """Have all units made where they belong, but those that an earlier run has left there."""
+    plan, paths, progress = files.plan, files.paths, files.progress
     forget(paths[0])
-    sources, gathered, by_matrix = ChangedSources(plan.model), Gathered(), assignments_by_matrix(plan)
+    sources, gathered = ChangedSources(plan.model), Gathered()
     read = 0
     from_store: list[str] = []
     problems: dict[str, None] = {}  # several workers may have the same
     with ExitStack() as stack:
         parts = [
-            stack.enter_context(PartFile(path, file.nbytes, force=into.force, keep=True))
+            stack.enter_context(PartFile(path, file.nbytes, force=files.force, keep=True))
             for file, path in zip(plan.files, paths, strict=True)
         ]
         earlier = stack.enter_context(
-            Resume([(plan, parts)], nan=into.nan, progress=progress, keep=into.keep)
+            Resume([(plan, parts)], nan=files.nan, progress=progress, keep=files.keep)
         )
         part_of = {
             a.tensor.name: part
             for file, part in zip(plan.files, parts, strict=True)
             for a in file.assignments
         }
+        into = into_files(parts)
+        layouts = {placed: into.layout(plan, placed=placed) for placed in (True, False)}
+        order = order_of(plan, registry, nan=files.nan, store=store, into=into)
         compiled = compile_kernels(plan.assignments, registry, progress.compiling)
         begin = time.perf_counter()
         journal = earlier.journals[0]
@@ -165,8 +166,9 @@ def _to_places(
                     read += there.nbytes
                     progress.advance(unit.size, there.nbytes, 0)
             missing = [unit for unit in units if unit.number not in left.made]
-            for task, (made, data) in run_tasks(workers, _tasks(missing), told=progress.told):
-                _write(task.given, made, data, by_matrix, part_of)
+            for task, done in run_tasks(workers, _tasks(missing), told=progress.told):
+                made = done.made
+                _write_edges(task.given, done, layouts[done.placed], parts)
                 noted.note(task.given, made)
                 gathered.add(Path(), made)
                 read += made.read
@@ -216,23 +218,19 @@ def _tasks(units: Iterable[WorkUnit]) -> Iterable[Task]:
     return (Task(number=it.number, given=it, nbytes=it.nbytes, what=it.what) for it in units)
 
 
-def _write(
-    unit: WorkUnit,
-    made: MadeUnit,
-    data: NDArray[np.uint8],
-    by_matrix: dict[str, list[Assignment]],
-    part_of: dict[str, PartFile],
-) -> None:
-    """Write a unit's bytes where they belong. OutputError where they have changed on their way."""
-    whole = data.data
-    for place, it in zip(places(by_matrix, unit), made.ranges, strict=True):
-        a, found = place.assignment, whole[place.offset : place.offset + place.nbytes]
-        if xxhash.xxh3_128_hexdigest(found) != it.data:
-            raise OutputError(
-                f"{unit.what}: other bytes have come than the worker made",
-                "run it again; if it happens again, look at the workers' memory and network",
-            )
-        part_of[a.tensor.name].write(found, a.offset + place.begin)
+def _write_edges(unit: WorkUnit, done: Delivered, layout: Layout, parts: Sequence[PartFile]) -> None:
+    """Write what a worker returned where it belongs. OutputError where that has changed on its way."""
+    if not done.sound:
+        raise OutputError(
+            f"{unit.what}: other bytes have come than the worker made",
+            "run it again; if it happens again, look at the workers' memory and network",
+        )
+    at, data = 0, done.edges.data
+    for edge in layout.of(unit).edges:
+        parts[edge.file].write(data[at : at + edge.nbytes], edge.begin)
+        at += edge.nbytes
+    for part in parts:
+        part.require_sound()
 
 
 def _hash(gathered: Gathered, plan: Plan, part_of: dict[str, PartFile]) -> None:

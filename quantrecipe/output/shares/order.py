@@ -15,15 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from quantrecipe.api import Order
 from quantrecipe.errors import ModelError
 from quantrecipe.model.remote import open_places
 from quantrecipe.output.progress import Silent
-from quantrecipe.output.shares.make import MadeUnit, Maker, assignments_by_matrix, places
-from quantrecipe.output.shares.piece import NewPiece
+from quantrecipe.output.shares.into import Delivered, Into
+from quantrecipe.output.shares.make import MadeUnit, Maker
 from quantrecipe.output.shares.same_there import keys_of, packages_of, require_same
 from quantrecipe.output.shares.travelling import dumped, loaded
 from quantrecipe.output.shares.units import WorkUnit
@@ -44,12 +41,12 @@ def order_of(
     registry: Registry,
     *,
     nan: Handling,
+    into: Into,
     store: Path | None = None,
-    pieces: tuple[Path, str] | None = None,
 ) -> Order:
     """The order for workers that make units of a plan.
 
-    pieces: the folder that gets what they make, and the digest of the run; None: they return it
+    into: where these go
     ModelError where the model can't be read on another machine.
     """
     here, elsewhere = _files(plan)
@@ -60,7 +57,7 @@ def order_of(
         "plugins": registry.plugins_on,
         "nan": nan,
         "store": None if store is None else store.resolve(),
-        "pieces": None if pieces is None else (pieces[0].resolve(), pieces[1]),
+        "into": into,
     }
     names = {a.type for a in plan.assignments} | {a.tensor.dtype for a in plan.assignments}
     encoders = {a.encoder.name for a in plan.assignments if a.encoder is not None}
@@ -68,8 +65,8 @@ def order_of(
     return Order(function=f"{__name__}:open_worker", given=given, packages=packages)
 
 
-def open_worker(given: Any, threads: int) -> Callable[[WorkUnit], tuple[MadeUnit, NDArray[np.uint8] | None]]:
-    """What makes units where it is called; it returns their bytes, unless they went to a folder of pieces.
+def open_worker(given: Any, threads: int) -> Callable[[WorkUnit], MadeUnit | Delivered]:
+    """What makes units where it is called, and returns what `given["into"]` says.
 
     ModelError where the model's files aren't the same there, PluginError where a format is missing.
     """
@@ -80,31 +77,9 @@ def open_worker(given: Any, threads: int) -> Callable[[WorkUnit], tuple[MadeUnit
     compile_kernels(plan.assignments, registry, Silent().compiling)
     store = None if given["store"] is None else open_store(given["store"], create=True)
     maker = Maker(plan, registry, threads=threads, nan=given["nan"], progress=Silent(), store=store)
-
-    by_matrix = assignments_by_matrix(plan)
-
-    def make(unit: WorkUnit) -> tuple[MadeUnit, NDArray[np.uint8] | None]:
-        if given["pieces"] is None:
-            room = _Room(sum(it.nbytes for it in places(by_matrix, unit)))
-            return maker.make(unit, room), room.data
-        folder, run = given["pieces"]
-        with NewPiece(folder / f"{unit.number:06d}.piece") as piece:
-            made = maker.make(unit, piece)
-            piece.finish(made, run)
-        return made, None
-
-    return make
-
-
-class _Room:
-    """A unit in memory: a Sink. An array is pickled without a copy by those who know how (protocol 5)."""
-
-    def __init__(self, nbytes: int) -> None:
-        self.data: NDArray[np.uint8] = np.zeros(nbytes, np.uint8)
-
-    def write(self, data: memoryview, offset: int) -> None:
-        data = data.cast("B")
-        self.data[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
+    into: Into = given["into"]
+    make = into.open(plan)
+    return lambda unit: make(unit, maker)
 
 
 def _files(plan: Plan) -> tuple[list[Path], list[tuple[Path, Place]]]:

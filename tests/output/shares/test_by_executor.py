@@ -120,7 +120,7 @@ class _ChangingWorkers(Workers):
 def test_bytes_that_changed_on_their_way_are_refused(out: Path, tmp_path: Path, registry: Registry) -> None:
     def flip(outcome: Outcome, count: int) -> Outcome:
         if count == 4:
-            outcome.result[1][-1] ^= 1
+            outcome.result.edges[-1] ^= 1
         return outcome
 
     plan = plan_of_kind("dense", tmp_path, registry)

@@ -30,6 +30,7 @@ from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.run_key import file_key
 from quantrecipe.output.shares.assemble import assemble
 from quantrecipe.output.shares.by_executor import apply_by
+from quantrecipe.output.shares.into import IntoFiles
 from quantrecipe.output.shares.order import order_of
 from quantrecipe.output.shares.part import Part, make_part
 from quantrecipe.plan.plan import Plan
@@ -39,6 +40,7 @@ from quantrecipe.registry import load_registry
 
 REGISTRY = load_registry(plugins=False)
 MIX = load_recipe("llama.cpp/Q4_K_M", registry=REGISTRY)
+UNSEEN = IntoFiles(paths=[Path("no-such-folder/out.gguf")], token=b"", machine="", part_bytes=1)
 ON_HUB = f"hf://{REPO}"
 WEIGHTS = "model.safetensors"
 STORED = f"bucket/models/tiny-code/{WEIGHTS}"
@@ -118,7 +120,7 @@ def test_rows_of_a_tensor_are_read_once_more_for_its_hash_alone(
 
 
 def test_an_order_has_no_secret_and_no_file_of_this_machine(hub: HubServer, tmp_path: Path) -> None:
-    order = order_of(planned(ON_HUB), REGISTRY, nan="error")
+    order = order_of(planned(ON_HUB), REGISTRY, nan="error", into=UNSEEN)
     assert b"hf_secret" not in pickle.dumps(order)
     assert order.given["files"] == []
     assert [it.identity for _, it in order.given["places"]] == [f"{REPO}@{COMMIT}/{WEIGHTS}"]
@@ -179,7 +181,7 @@ def in_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_object_that_was_replaced_is_refused_by_a_worker(
     memory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = pickle.loads(pickle.dumps(order_of(planned(IN_MEMORY), REGISTRY, nan="error")))
+    order = pickle.loads(pickle.dumps(order_of(planned(IN_MEMORY), REGISTRY, nan="error", into=UNSEEN)))
     memory.pipe("/store/tiny-code/model.safetensors", memory.cat_file("/store/tiny-code/model.safetensors"))
     in_another_process(monkeypatch)
     with pytest.raises(ModelError, match="has been replaced since its header was read"):
@@ -203,7 +205,7 @@ def test_a_signature_in_an_address_isn_t_sent(memory: Any, monkeypatch: pytest.M
     monkeypatch.setattr(ObjectAddress, "secret", property(lambda self: True))
     plan = planned(IN_MEMORY)
     with pytest.raises(ModelError, match="a signature in it, which isn't sent to workers"):
-        order_of(plan, REGISTRY, nan="error")
+        order_of(plan, REGISTRY, nan="error", into=UNSEEN)
 
 
 @pytest.mark.parametrize("address", [IN_MEMORY, ON_HUB])
@@ -245,7 +247,7 @@ def test_machines_that_have_the_file_in_a_cache_share_with_those_that_don_t(
 ) -> None:
     plan = planned(ON_HUB)
     path = next(it for it in plan.model.files if it.name == WEIGHTS)
-    read, order = file_key(path, copies=True), order_of(plan, REGISTRY, nan="error")
+    read, order = file_key(path, copies=True), order_of(plan, REGISTRY, nan="error", into=UNSEEN)
     snapshot = tmp_path / f"their-cache/models--owner--tiny-code/snapshots/{COMMIT}"
     snapshot.mkdir(parents=True)
     (snapshot / WEIGHTS).write_bytes(hub.files[WEIGHTS])

@@ -6,7 +6,6 @@ import pickle
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from support.shared_work import KINDS, SMALL, plan_of_kind
@@ -17,7 +16,7 @@ from quantrecipe.errors import ModelError, PluginError
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.shares import order as module
 from quantrecipe.output.shares.folder import open_pieces
-from quantrecipe.output.shares.make import assignments_by_matrix, places
+from quantrecipe.output.shares.into import Into, IntoFiles, IntoPieces
 from quantrecipe.output.shares.order import order_of
 from quantrecipe.output.shares.piece import read_piece
 from quantrecipe.output.shares.travelling import loaded
@@ -35,8 +34,11 @@ def sent(order: Order) -> Order:
     return pickle.loads(pickle.dumps(order))
 
 
-def outcomes(plan: Plan, registry: Registry, units: tuple[WorkUnit, ...], **more: Any) -> list[Outcome]:
-    do = sent(order_of(plan, registry, nan="error", **more)).open()
+UNSEEN = IntoFiles(paths=[Path("no-such-folder/out.gguf")], token=b"", machine="", part_bytes=1)
+
+
+def outcomes(plan: Plan, registry: Registry, units: tuple[WorkUnit, ...], into: Into) -> list[Outcome]:
+    do = sent(order_of(plan, registry, nan="error", into=into)).open()
     return [do(Task(number=unit.number, given=unit)) for unit in units]
 
 
@@ -44,38 +46,35 @@ def outcomes(plan: Plan, registry: Registry, units: tuple[WorkUnit, ...], **more
 def test_what_is_made_is_what_the_file_has(kind: str, tmp_path: Path, registry: Registry) -> None:
     plan = plan_of_kind(kind, tmp_path, registry)
     result = apply_plan(plan, tmp_path / "whole.gguf", registry=registry)
-    where = {
-        a.tensor.name: path.read_bytes()[a.offset : a.offset + a.nbytes]
-        for file, path in zip(plan.files, result.paths, strict=True)
-        for a in file.assignments
-    }
-    units, by_matrix = cut(plan, SMALL), assignments_by_matrix(plan)
-    for unit, outcome in zip(units, outcomes(plan, registry, units), strict=True):
+    files = [path.read_bytes() for path in result.paths]
+    units, layout = cut(plan, SMALL), UNSEEN.layout(plan, placed=False)
+    for unit, outcome in zip(units, outcomes(plan, registry, units, UNSEEN), strict=True):
         assert outcome.error is None
-        made, data = outcome.result
-        for place, it in zip(places(by_matrix, unit), made.ranges, strict=True):
-            found = data[it.offset : it.offset + it.nbytes].tobytes()
-            assert found == where[it.tensor][place.begin : place.begin + it.nbytes]
+        assert outcome.result.sound
+        assert not outcome.result.placed
+        data = outcome.result.edges.tobytes()
+        for segment in layout.of(unit).edges:
+            begin, data = data[: segment.nbytes], data[segment.nbytes :]
+            assert begin == files[segment.file][segment.begin : segment.end]
+        assert data == b""
 
 
 def test_the_vocabulary_stays_at_home(tmp_path: Path, registry: Registry) -> None:
     plan = plan_of_kind("dense", tmp_path, registry)
-    assert b"general.architecture" not in order_of(plan, registry, nan="error").given["plan"]
+    assert b"general.architecture" not in order_of(plan, registry, nan="error", into=UNSEEN).given["plan"]
 
 
 def test_pieces_may_go_to_a_folder(tmp_path: Path, registry: Registry) -> None:
     plan = plan_of_kind("dense", tmp_path, registry)
     pieces = open_pieces(tmp_path / "pieces", plan, nan="error", nbytes=SMALL)
     unit = pieces.units[2]
-    (outcome,) = outcomes(plan, registry, (unit,), pieces=(pieces.folder, pieces.run))
-    made, data = outcome.result
-    assert data is None
-    assert read_piece(pieces.path(2), pieces.run) == made
+    (outcome,) = outcomes(plan, registry, (unit,), IntoPieces(folder=pieces.folder, run=pieces.run))
+    assert read_piece(pieces.path(2), pieces.run) == outcome.result
 
 
 def test_a_file_that_is_another_there_is_named(tmp_path: Path, registry: Registry) -> None:
     plan = plan_of_kind("importance", tmp_path, registry)
-    order = order_of(plan, registry, nan="error")
+    order = order_of(plan, registry, nan="error", into=UNSEEN)
     assert plan.importance is not None
     data = bytearray(plan.importance.path.read_bytes())
     data[-1] ^= 1
@@ -99,7 +98,7 @@ def test_it_needs_this_version_and_the_plugins_that_are_used(tmp_path: Path, reg
         for name, formats in (("used", ("Q8_0",)), ("unused", ("Q2_0",)))
     )
     more = replace(registry, plugins=(ours, used, unused))
-    order = order_of(plan, more, nan="error")
+    order = order_of(plan, more, nan="error", into=UNSEEN)
     assert order.packages == (("quantrecipe", __version__), ("used", "1.5"))
     with pytest.raises(PluginError, match=r"the worker on .* has no used; install used 1.5 there"):
         order.open()
@@ -108,7 +107,7 @@ def test_it_needs_this_version_and_the_plugins_that_are_used(tmp_path: Path, reg
 def test_a_format_that_isn_t_there_is_named(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = order_of(plan_of_kind("dense", tmp_path, registry), registry, nan="error")
+    order = order_of(plan_of_kind("dense", tmp_path, registry), registry, nan="error", into=UNSEEN)
     less = replace(registry, formats={name: it for name, it in registry.formats.items() if name != "Q4_K"})
     monkeypatch.setattr(module, "load_registry", lambda plugins: less)
     with pytest.raises(PluginError, match="'Q4_K'"):
@@ -131,4 +130,4 @@ def test_what_only_this_process_can_bring_is_refused(
 ) -> None:
     monkeypatch.setattr(module, "remote_file", lambda path: SimpleNamespace(identity=""))
     with pytest.raises(ModelError, match=r"llama.cpp's converter makes it for this process alone"):
-        order_of(plan_of_kind("dense", tmp_path, registry), registry, nan="error")
+        order_of(plan_of_kind("dense", tmp_path, registry), registry, nan="error", into=UNSEEN)

@@ -235,17 +235,27 @@ def command(
             store=store,
         )
         _leave_downloads(ctx, plans[0], result.unchecked, keep=keep_download)
-        if as_json:
-            ctx.print_json(_document(plans[0], result, delivery, sent))
-        else:
-            ctx.console.print(render_summary(plans, [result], written=False))
-            say_sent(ctx, sent)
+        _say_sent(ctx, plans[0], result, delivery, sent, as_json=as_json)
         return
     overwrite = force or delivery is not None  # of what lies here until it is uploaded
     if delivery is not None:
+        in_parts = sharing.returned and delivery.goes_in_parts(outputs)
         click.get_current_context().call_on_close(delivery.tidy)
-        if delivery.begin(outputs, nan=nan, force=force):
+        if delivery.begin(outputs, nan=nan, force=force, in_parts=in_parts):
             _say_uploaded(ctx, delivery.send(ctx, outputs, force=force), as_json=as_json)
+            return
+        executor = sharing.found_executor(registry) if in_parts else None
+        if executor is not None:
+            result, sent = delivery.send_by(
+                *(ctx, plans[0], paths[0], executor),
+                keep_part=keep_part,
+                force=force,
+                registry=registry,
+                nan=nan,
+                store=store,
+            )
+            _leave_downloads(ctx, plans[0], result.unchecked, keep=keep_download)
+            _say_sent(ctx, plans[0], result, delivery, sent, as_json=as_json)
             return
     if sharing.wanted:
         from quantrecipe.cli.shared_work import write_shared
@@ -307,6 +317,19 @@ def command(
             from quantrecipe.cli.trying import render_trial
 
             ctx.console.print(render_trial(trial))
+
+
+def _say_sent(
+    ctx: Context, plan: Plan, result: Result, delivery: Delivery, sent: Sequence[Sent], *, as_json: bool
+) -> None:
+    """What is said of files that never lay here."""
+    from quantrecipe.cli.planned.plan_table import render_summary
+
+    if as_json:
+        ctx.print_json(_document(plan, result, delivery, sent))
+    else:
+        ctx.console.print(render_summary([plan], [result], written=False))
+        say_sent(ctx, sent)
 
 
 def _say_uploaded(ctx: Context, sent: Sequence[Sent], *, as_json: bool) -> None:

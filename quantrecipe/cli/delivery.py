@@ -15,6 +15,7 @@ from quantrecipe.cli.units import bytes_text
 from quantrecipe.errors import OutputError, Problem
 
 if TYPE_CHECKING:
+    from quantrecipe.api import Executor
     from quantrecipe.model.objects import ObjectAddress
     from quantrecipe.output.apply import Result
     from quantrecipe.output.transform import Handling
@@ -47,12 +48,55 @@ class Delivery:
         """Where a file of the staging folder goes to."""
         return self.folder.child(path.name)
 
-    def begin(self, outputs: Sequence[tuple[Plan, Path]], *, nan: Handling, force: bool) -> bool:
-        """Find out whether the files can be written there. True where an earlier run has made them all already."""
+    def goes_in_parts(self, outputs: Sequence[tuple[Plan, Path]]) -> bool:
+        """True where workers can send the files, in parts. What lies here of an earlier run is sent from here."""
+        from quantrecipe.output.uploads.multipart import takes_parts
+
+        return takes_parts(self.folder) and not self.staging.has_files(outputs)
+
+    def begin(
+        self, outputs: Sequence[tuple[Plan, Path]], *, nan: Handling, force: bool, in_parts: bool
+    ) -> bool:
+        """Find out whether the files can be written there. True where an earlier run has made them all already.
+
+        in_parts: workers send them
+        """
         from quantrecipe.output.uploads.upload import require_writable
 
+        if not in_parts:
+            self.staging.require_no_parts()
         require_writable(self.staging.addresses(outputs, self.folder), force=force)
         return self.staging.begin(outputs, nan)
+
+    def send_by(
+        self,
+        ctx: Context,
+        plan: Plan,
+        path: Path,
+        executor: Executor,
+        *,
+        keep_part: bool,
+        force: bool,
+        **more: Any,
+    ) -> tuple[Result, tuple[Sent, ...]]:
+        """Have an executor's workers make and send the files of a plan, named as if they lay here.
+
+        more: as `upload_by` has it
+        """
+        from quantrecipe.cli.apply_progress import apply_progress, keep_asked
+        from quantrecipe.output.apply import output_paths
+        from quantrecipe.output.uploads.by_executor import upload_by
+
+        with apply_progress(ctx.err) as progress:
+            result, sent = upload_by(
+                *(executor, plan, self.staging.addresses([(plan, path)], self.folder), self.staging.folder),
+                force=force,
+                progress=progress,
+                keep=keep_asked(ctx.err, progress, keep_part=keep_part),
+                **more,
+            )
+        self.staging.remove()
+        return replace(result, paths=tuple(output_paths(path, len(plan.files)))), sent
 
     def send_pieces(
         self,

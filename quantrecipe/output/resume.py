@@ -31,12 +31,12 @@ from quantrecipe.output.write_errors import write_error
 from quantrecipe.plan.plan import Plan
 from quantrecipe.whole_file import sync_folder
 
-__all__ = ["Keep", "Resume", "forget"]
+__all__ = ["MET_AGAIN", "Keep", "Resume", "forget"]
 
 Keep = Callable[[Path, float], bool]
 """(the part, the share of the work that is in it): whether it is to stay after Ctrl-C."""
 
-_MET_AGAIN = (FormatError, ImportanceError, PlanError)
+MET_AGAIN = (FormatError, ImportanceError, PlanError)
 """Errors that the same command would meet again."""
 
 
@@ -141,7 +141,7 @@ class Resume:
             return all(part.is_at(part.part) for part in parts)
         if isinstance(error, KeyboardInterrupt):
             return self.before or (self._keep is not None and self._keep(self._part, self.share))
-        return not isinstance(error, _MET_AGAIN)
+        return not isinstance(error, MET_AGAIN)
 
     def _say(self, error: QuantrecipeError) -> None:
         """Tell with the error what is kept, unless it says so itself."""

@@ -8,6 +8,7 @@
     PUT    /BUCKET/KEY                                  a small object, at once
     POST   /BUCKET/KEY?uploads                          a large one: begin, …
     PUT    /BUCKET/KEY?partNumber=…&uploadId=…          … its parts, of 5 MiB at least but for the last, …
+    GET    /BUCKET/KEY?uploadId=…                       … which of them are there, …
     POST   /BUCKET/KEY?uploadId=…                       … and it is there
     DELETE /BUCKET/KEY[?uploadId=…]                     remove it, or give the upload up
 Source: https://docs.aws.amazon.com/AmazonS3/latest/API
@@ -15,6 +16,7 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/API
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -50,10 +52,12 @@ class ObjectServer(LocalServer):
     trouble: asked before each answer; returns the code of an error (its status is in `STATUS`), None, or "die" to send
              half of the answer and end the connection
     users:   keys that may read and write
+    parts_listed: of an upload, in one answer
     """
 
     STATUS: Mapping[str, int] = {
         "AccessDenied": 403,
+        "BadDigest": 400,
         "InternalError": 500,
         "InvalidAccessKeyId": 403,
         "NoSuchBucket": 404,
@@ -69,6 +73,7 @@ class ObjectServer(LocalServer):
         self.objects: dict[str, _Object] = {}
         self.uploads: dict[str, _Upload] = {}
         self.users = {KEY}
+        self.parts_listed = 1000
         self.buckets = {path.partition("/")[0] for path in objects}
         self._changes = 0
         for path, data in objects.items():
@@ -111,6 +116,10 @@ class ObjectServer(LocalServer):
         return trouble
 
 
+def _content_md5(body: bytes) -> str:
+    return base64.b64encode(hashlib.md5(body).digest()).decode()
+
+
 class _Handler(Handler):
     served: ObjectServer
 
@@ -134,6 +143,8 @@ class _Handler(Handler):
         match asked.method:
             case "GET" if "/" not in asked.path:
                 self.answer(200, self._listing(asked).encode())
+            case "GET" if upload:
+                return self._parts(asked, upload)
             case "HEAD" | "GET":
                 if found is None:
                     return "NoSuchKey"
@@ -141,6 +152,8 @@ class _Handler(Handler):
             case "PUT" if upload:
                 if upload not in self.served.uploads:
                     return "NoSuchUpload"
+                if self.headers.get("Content-MD5") not in (None, _content_md5(body)):
+                    return "BadDigest"
                 self.served.uploads[upload].parts[int(asked.query["partNumber"])] = body
                 self.answer(200, b"", {"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
             case "PUT":
@@ -173,6 +186,23 @@ class _Handler(Handler):
             return "InvalidRange"
         else:
             self.answer_range(asked, found.data, headers)
+        return None
+
+    def _parts(self, asked: Asked, name: str) -> str | None:
+        upload = self.served.uploads.get(name)
+        if upload is None:
+            return "NoSuchUpload"
+        after = int(asked.query.get("part-number-marker") or 0)
+        numbers = [it for it in sorted(upload.parts) if it > after]
+        shown = numbers[: self.served.parts_listed]
+        told = "".join(
+            f"<Part><PartNumber>{it}</PartNumber><Size>{len(upload.parts[it])}</Size>"
+            f"<ETag>&quot;{hashlib.md5(upload.parts[it]).hexdigest()}&quot;</ETag></Part>"
+            for it in shown
+        )
+        if len(shown) < len(numbers):
+            told += f"<IsTruncated>true</IsTruncated><NextPartNumberMarker>{shown[-1]}</NextPartNumberMarker>"
+        self.answer(200, f"<ListPartsResult>{told}</ListPartsResult>".encode())
         return None
 
     def _complete(self, asked: Asked, name: str, body: bytes) -> str | None:

@@ -39,7 +39,7 @@ from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.remote_files import place_of, remote_file, settle
 
-__all__ = ["apply_by"]
+__all__ = ["apply_by", "require_as_made", "tasks_of", "tell", "unchecked"]
 
 _WORKERS = 16
 """For how many workers the work is cut where pieces may be gone on with: more of them still have several units each."""
@@ -83,7 +83,7 @@ def apply_by(
     into = IntoPieces(folder=folder.resolve(), run=found.run)
     order = order_of(plan, registry, nan=handling, store=kept, into=into)
     made, width, read = found.made(), 0, 0
-    unchecked = _unchecked(plan)
+    hidden = unchecked(plan)
     problems: dict[str, None] = {}
     missing = [unit for unit in found.units if unit.number not in made]
     progress.start(sum(unit.size for unit in found.units))
@@ -92,10 +92,10 @@ def apply_by(
         require_room(found)
         with executor.open(order) as workers:
             width = workers.width
-            for task, done in run_tasks(workers, _tasks(missing), told=progress.told):
+            for task, done in run_tasks(workers, tasks_of(missing), told=progress.told):
                 read += done.read
                 problems |= dict.fromkeys(done.problems)
-                _tell(plan, task.given, progress, done)
+                tell(plan, task.given, progress, done)
     settle(plan.model.files)
     result = assemble(
         plan, out, registry=registry, force=force, nan=nan, store=store, pieces=folder, progress=progress
@@ -107,7 +107,7 @@ def apply_by(
         compile_seconds=compiled,
         read=read + result.read,
         store_problems=(*problems, *result.store_problems),
-        unchecked=unchecked,
+        unchecked=hidden,
     )
 
 
@@ -166,7 +166,7 @@ def _to_files(
                     read += there.nbytes
                     progress.advance(unit.size, there.nbytes, 0)
             missing = [unit for unit in units if unit.number not in left.made]
-            for task, done in run_tasks(workers, _tasks(missing), told=progress.told):
+            for task, done in run_tasks(workers, tasks_of(missing), told=progress.told):
                 made = done.made
                 _write_edges(task.given, done, layouts[done.placed], parts)
                 noted.note(task.given, made)
@@ -174,7 +174,7 @@ def _to_files(
                 read += made.read
                 from_store += made.from_store
                 problems |= dict.fromkeys(made.problems)
-                _tell(plan, task.given, progress, made)
+                tell(plan, task.given, progress, made)
         gathered.settle()
         try:
             settle(plan.model.files)
@@ -201,11 +201,11 @@ def _to_files(
         store_problems=tuple(problems),
         left=sum(unit.size for unit in units if unit.number in left.made),
         differing=left.differing,
-        unchecked=_unchecked(plan),
+        unchecked=unchecked(plan),
     )
 
 
-def _unchecked(plan: Plan) -> tuple[Path, ...]:
+def unchecked(plan: Plan) -> tuple[Path, ...]:
     """The files of which each worker read a part, so that nobody could hold them against the hash of the whole."""
     return tuple(
         path
@@ -214,17 +214,23 @@ def _unchecked(plan: Plan) -> tuple[Path, ...]:
     )
 
 
-def _tasks(units: Iterable[WorkUnit]) -> Iterable[Task]:
+def tasks_of(units: Iterable[WorkUnit]) -> Iterable[Task]:
+    """The tasks of workers, one for each unit."""
     return (Task(number=it.number, given=it, nbytes=it.nbytes, what=it.what) for it in units)
 
 
-def _write_edges(unit: WorkUnit, done: Delivered, layout: Layout, parts: Sequence[PartFile]) -> None:
-    """Write what a worker returned where it belongs. OutputError where that has changed on its way."""
+def require_as_made(unit: WorkUnit, done: Delivered) -> None:
+    """OutputError where what a worker returned has changed on its way."""
     if not done.sound:
         raise OutputError(
             f"{unit.what}: other bytes have come than the worker made",
             "run it again; if it happens again, look at the workers' memory and network",
         )
+
+
+def _write_edges(unit: WorkUnit, done: Delivered, layout: Layout, parts: Sequence[PartFile]) -> None:
+    """Write what a worker returned where it belongs. OutputError."""
+    require_as_made(unit, done)
     at, data = 0, done.edges.data
     for edge in layout.of(unit).edges:
         parts[edge.file].write(data[at : at + edge.nbytes], edge.begin)
@@ -247,7 +253,8 @@ def _hash(gathered: Gathered, plan: Plan, part_of: dict[str, PartFile]) -> None:
         gathered.written[a.tensor.name] = digest
 
 
-def _tell(plan: Plan, unit: WorkUnit, progress: Progress, made: MadeUnit) -> None:
+def tell(plan: Plan, unit: WorkUnit, progress: Progress, made: MadeUnit) -> None:
+    """That a unit is made."""
     if unit.ranges:
         a = next(it for it in plan.assignments if it.tensor.name == unit.ranges[0].tensor)
         progress.tensor(a.tensor, (a.type,))

@@ -24,7 +24,10 @@ from quantrecipe.output.shares.make import Place, assignments_by_matrix, places
 from quantrecipe.output.shares.units import WorkUnit
 from quantrecipe.plan.plan import Plan
 
-__all__ = ["Layout", "Region", "Segment", "UnitLayout"]
+__all__ = ["Layout", "PartPlace", "Segment", "UnitLayout"]
+
+PartPlace = tuple[int, int]
+"""(number of the file, number of the part in it)"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
@@ -41,7 +44,7 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Region:
+class _Region:
     """Bytes of a file that are a unit's.
 
     edge: where they are among the bytes of all edges of the unit; None where whole parts are the unit's alone
@@ -65,14 +68,16 @@ class UnitLayout:
         found = list(found)
         self._offsets = [place.offset for place, _, _ in found]
         self._placed = [segment for _, segment, _ in found]
-        spans = sorted(Segment(file=it.file, begin=it.begin, end=end) for _, it, end in found)
+        spans = sorted(
+            Segment(file=it.file, begin=it.begin, end=end) for _, it, end in found if end > it.begin
+        )
         self.own: list[Segment] = []
         self.edges: list[Segment] = []
-        self._regions: list[Region] = []
+        self._regions: list[_Region] = []
         edge = 0
         for region, is_own in (it for span in _merged(spans) for it in _cut(span, sizes, part_bytes)):
             (self.own if is_own else self.edges).append(region)
-            self._regions.append(Region(segment=region, edge=None if is_own else edge))
+            self._regions.append(_Region(segment=region, edge=None if is_own else edge))
             edge += 0 if is_own else region.nbytes
         self.edge_bytes = edge
         self._begins = [(it.segment.file, it.segment.begin) for it in self._regions]
@@ -126,6 +131,10 @@ class Layout:
         """All bytes of a part."""
         begin = number * self.part_bytes
         return Segment(file=file, begin=begin, end=min(begin + self.part_bytes, self.sizes[file]))
+
+    def place(self, segment: Segment) -> PartPlace:
+        """The part in which a segment begins."""
+        return segment.file, segment.begin // self.part_bytes
 
     def by_part(self, span: Segment) -> Iterator[Segment]:
         """A segment, cut where parts begin."""

@@ -106,17 +106,20 @@ class Maker:
     ) -> None:
         self._plan, self._registry, self._threads = plan, registry, threads
         self._nan, self._progress, self._store = nan, progress, store
+        self._told = 0 if store is None else len(store.problems)
         self._tensors = {tensor.name: tensor for tensor in plan.model.tensors}
         self._by_name = assignments_by_matrix(plan)
 
-    def make(self, unit: WorkUnit, sink: Sink) -> MadeUnit:
-        """Make it. Errors as `apply_plan`."""
-        with expecting(self._read(unit)):
-            return self._make(unit, sink)
+    def make(self, unit: WorkUnit, sink: Sink, *, from_store: bool = True) -> MadeUnit:
+        """Make it. Errors as `apply_plan`.
 
-    def _make(self, unit: WorkUnit, sink: Sink) -> MadeUnit:
+        from_store: copy what the store has. What is damaged there is written to the sink a second time.
+        """
+        with expecting(self._read(unit)):
+            return self._make(unit, sink, self._store if from_store else None)
+
+    def _make(self, unit: WorkUnit, sink: Sink, store: Store | None) -> MadeUnit:
         found = list(places(self._by_name, unit))
-        told = 0 if self._store is None else len(self._store.problems)
         stream = Stream(
             replace(self._plan.model, tensors=tuple(self._tensors[it.tensor] for it in unit.ranges)),
             [self._job(it, sink) for it in found],
@@ -124,7 +127,7 @@ class Maker:
             threads=self._threads,
             nan=self._nan,
             progress=self._progress,
-            store=self._store,
+            store=store,
             ranges={it.tensor: (it.start, it.stop) for it in unit.ranges if not it.whole},
         )
         if found:
@@ -141,8 +144,14 @@ class Maker:
             sources=tuple(sources),
             read=read,
             from_store=tuple(stream.from_store[0]),
-            problems=() if self._store is None else tuple(self._store.problems[told:]),
+            problems=self._untold(),
         )
+
+    def _untold(self) -> tuple[str, ...]:
+        """What has gone wrong with the store since it was asked last, also in a unit that wasn't finished."""
+        problems = [] if self._store is None else self._store.problems[self._told :]
+        self._told += len(problems)
+        return tuple(problems)
 
     def _read(self, unit: WorkUnit) -> dict[Path, list[tuple[int, int]]]:
         """The bytes that are read for a unit, by file: of files that lie elsewhere, no others are fetched."""

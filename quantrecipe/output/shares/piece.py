@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,7 @@ from quantrecipe.output.shares.make import MadeRange, MadeUnit
 from quantrecipe.output.write_errors import write_error
 from quantrecipe.whole_file import sync_folder
 
-__all__ = ["NewPiece", "read_piece"]
+__all__ = ["NewPiece", "read_piece", "said_of", "unit_of"]
 
 _LONGEST = 1 << 24  # bytes of the line: hundreds of small tensors, or remarks on as many experts
 
@@ -95,6 +96,18 @@ def read_piece(path: Path, run: str) -> MadeUnit | None:
     said: dict[str, Any] = json.loads(text)  # what was written
     if said.pop("run") != run or said["nbytes"] != begin + place:
         return None
+    return unit_of(said)
+
+
+def said_of(made: MadeUnit) -> dict[str, Any]:
+    """A unit as plain data."""
+    said = {name: getattr(made, name) for name in MadeUnit.__slots__}
+    said["ranges"] = [{name: getattr(it, name) for name in MadeRange.__slots__} for it in made.ranges]
+    return said
+
+
+def unit_of(said: Mapping[str, Any]) -> MadeUnit:
+    """A unit of what `said_of` has made of it, and JSON has kept."""
     ranges = tuple(
         MadeRange(
             **it
@@ -104,11 +117,9 @@ def read_piece(path: Path, run: str) -> MadeUnit | None:
     )
     sources = tuple((name, digest) for name, digest in said["sources"])
     lists = {name: tuple(said[name]) for name in ("from_store", "problems")}
-    return MadeUnit(**said | lists | {"ranges": ranges, "sources": sources})
+    return MadeUnit(**{**said, **lists, "ranges": ranges, "sources": sources})
 
 
 def _footer(made: MadeUnit, run: str) -> bytes:
-    said = {name: getattr(made, name) for name in MadeUnit.__slots__} | {"run": run}
-    said["ranges"] = [{name: getattr(it, name) for name in MadeRange.__slots__} for it in made.ranges]
-    text = json.dumps(said).encode()
+    text = json.dumps(said_of(made) | {"run": run}).encode()
     return b"\n" + xxhash.xxh3_64_hexdigest(text).encode() + b" " + text + b"\n"

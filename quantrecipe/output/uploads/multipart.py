@@ -108,12 +108,27 @@ class Multipart:
         system.invalidate_cache()
         try:
             info: Mapping[str, Any] = system.info(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return False
         sums = b"".join(bytes.fromhex(part.md5) for part in parts)
         together = hashlib.md5(sums, usedforsecurity=False).hexdigest()
         size = sum(part.nbytes for part in parts)
         return info["size"] == size and _bare(str(info.get("ETag"))) == f"{together}-{len(parts)}"
+
+    def compared(self, parts: Sequence[SentPart]) -> str:
+        """How the file was found to be made of these parts, for people; "" where it isn't. Its errors pass."""
+        if self.is_complete(parts):
+            return "the store's MD5 of its parts"
+        system, path = self.address.opened()
+        if system.info(path)["size"] != sum(part.nbytes for part in parts):
+            return ""
+        begin = 0
+        for part in parts:
+            data = system.cat_file(path, start=begin, end=begin + part.nbytes)
+            if hashlib.md5(data, usedforsecurity=False).hexdigest() != part.md5:
+                return ""
+            begin += part.nbytes
+        return "reading it back"
 
     def give_up(self) -> None:
         """Have the store throw the parts away, if it still has them."""

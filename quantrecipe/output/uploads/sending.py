@@ -21,7 +21,7 @@ import xxhash
 from quantrecipe.errors import ModelError, OutputError, QuantrecipeError
 from quantrecipe.model.objects import ObjectAddress, lacks_folder, lacks_rights, shown
 
-__all__ = ["SMALLEST", "Outgoing", "Sending", "in_transaction", "is_there", "writing"]
+__all__ = ["SMALLEST", "Outgoing", "Sending", "block_bytes", "in_transaction", "is_there", "writing"]
 
 SMALLEST = 6 << 20
 """Bytes of a block of a small file. S3 takes no part of less than 5 MiB but the last."""
@@ -74,7 +74,7 @@ class Sending:
     ) -> None:
         """system: of fsspec's, in a transaction"""
         self.file, self.system = file, system
-        self.block = _block_bytes(file.nbytes)
+        self.block = block_bytes(file.nbytes)
         self.parts: list[bytes] = []
         self.whole = None if file.address.scheme in _PARTS_HASHED else hashlib.md5(usedforsecurity=False)
         self.digest = xxhash.xxh3_128()
@@ -147,7 +147,8 @@ class Sending:
         self._advance(len(data))
 
 
-def _block_bytes(nbytes: int) -> int:
+def block_bytes(nbytes: int) -> int:
+    """Of the parts in which a file of so many bytes is sent."""
     return max(_LEAST_BLOCK, -(-nbytes // _MOST_BLOCKS // _MIB) * _MIB) if nbytes > SMALLEST else SMALLEST
 
 

@@ -2,6 +2,7 @@
 
     NAME.quantrecipe-upload/NAME.gguf        the file, or its part and journal, as of any output
                             run.json         of which run they are
+                            parts.jsonl      where workers send parts: what they have sent (`kept_parts.py`)
 
 A tensor's bytes are written where they belong as soon as they are made, and the header, which has hashes of all of
 them, last. A store takes bytes in one order only. So a file is written here first, with all that protects work here: a
@@ -23,8 +24,10 @@ import xxhash
 from quantrecipe.errors import OutputError
 from quantrecipe.model.objects import ObjectAddress
 from quantrecipe.output.apply import output_paths
+from quantrecipe.output.partfile import part_path
 from quantrecipe.output.run_key import run_key
 from quantrecipe.output.transform import Handling
+from quantrecipe.output.uploads.kept_parts import JOURNAL
 from quantrecipe.output.uploads.sending import Outgoing
 from quantrecipe.output.write_errors import write_error
 from quantrecipe.plan.plan import Plan
@@ -65,6 +68,19 @@ class Staging:
         except OSError as error:
             raise write_error(error, self.folder) from error
         return len(there) == len(_paths(outputs))
+
+    def has_files(self, outputs: Sequence[tuple[Plan, Path]]) -> bool:
+        """An earlier run has written one of these files here, or has begun to."""
+        return any(it.exists() for path in _paths(outputs) for it in (path, part_path(path)))
+
+    def require_no_parts(self) -> None:
+        """OutputError where workers of an earlier run have sent parts, which nobody else can go on with."""
+        if (self.folder / JOURNAL).exists():
+            raise OutputError(
+                f"{self.folder} lists what workers of an earlier run have sent already",
+                "run it with --executor to go on; to begin anew, remove the folder (the store keeps those parts until "
+                "a rule of the bucket removes them)",
+            )
 
     def outgoing(self, outputs: Sequence[tuple[Plan, Path]], folder: ObjectAddress) -> list[Outgoing]:
         """The files that are complete, as they go to a folder of the store."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import xxhash
@@ -22,7 +23,7 @@ from quantrecipe.errors import OutputError
 from quantrecipe.model.objects import ObjectAddress, lacks_rights
 from quantrecipe.output.uploads.sending import SMALLEST, Outgoing, Sending, in_transaction, is_there, writing
 
-__all__ = ["Outgoing", "Sent", "require_writable", "upload"]
+__all__ = ["Outgoing", "Sent", "compared", "require_free", "require_writable", "upload"]
 
 _CHUNK = 8 << 20  # bytes that are read back in one go
 _AT_ONCE = 4
@@ -46,7 +47,7 @@ def require_writable(addresses: Sequence[ObjectAddress], *, force: bool) -> None
     Some megabytes are sent to each folder, and given up: hours of work shall not end at a key that may only read.
     """
     for address in addresses:
-        _require_free(address, force=force)
+        require_free(address, force=force)
     for folder in dict.fromkeys(it.parent for it in addresses):
         if folder is None:
             raise OutputError("a bucket is no file", "name a file in it, such as s3://bucket/model.gguf")
@@ -89,13 +90,15 @@ def upload(
             for future in futures:
                 future.result()
         for it in sending:
-            _require_free(it.file.address, force=force or it.visible)
+            require_free(it.file.address, force=force or it.visible)
         _give_names(sending)
     except BaseException:
         for it in sending:
             it.give_up()
         raise
-    return tuple(_compared(it) for it in sending)
+    return tuple(
+        compared(it.file.address, it.file.nbytes, partial(_how_it_is_the_same, it)) for it in sending
+    )
 
 
 def _send(sending: Sending, stop: threading.Event) -> None:
@@ -121,23 +124,26 @@ def _give_names(sending: Sequence[Sending]) -> None:
         named.append(str(it.file.address))
 
 
-def _compared(sending: Sending) -> Sent:
-    """What came to be there is what was sent, or it is removed."""
-    file, system, path = sending.file, sending.system, sending.path
+def compared(address: ObjectAddress, nbytes: int, how: Callable[[], str]) -> Sent:
+    """What came to be there is what was sent, or it is removed, and an OutputError says so.
+
+    how: says how they were compared, or "" where they aren't the same
+    """
     try:
-        with writing(file.address):
-            how = _how_it_is_the_same(sending)
+        with writing(address):
+            said = how()
     except OutputError as error:
         if isinstance(error.__cause__, Exception) and lacks_rights(error.__cause__):
-            return Sent(address=file.address, nbytes=file.nbytes, compared="")
+            return Sent(address=address, nbytes=nbytes, compared="")
         raise
-    if not how:
+    if not said:
         with suppress(Exception):  # the error says that it is wrong
+            system, path = address.opened()
             system.rm_file(path)
         raise OutputError(
-            f"other bytes came to be in {file.address} than were sent, so it was removed", "send it again"
+            f"other bytes came to be in {address} than were sent, so it was removed", "send it again"
         )
-    return Sent(address=file.address, nbytes=file.nbytes, compared=how)
+    return Sent(address=address, nbytes=nbytes, compared=said)
 
 
 def _how_it_is_the_same(sending: Sending) -> str:
@@ -163,7 +169,8 @@ def _how_it_is_the_same(sending: Sending) -> str:
     return "reading it back" if digest.digest() == sending.digest.digest() else ""
 
 
-def _require_free(address: ObjectAddress, *, force: bool) -> None:
+def require_free(address: ObjectAddress, *, force: bool) -> None:
+    """OutputError where something has this name, unless `force`."""
     if force:
         return
     with writing(address):

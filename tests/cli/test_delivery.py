@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from support import object_server
 from support.elsewhere import example_in_store
 from support.models import llama_tensors, write_gguf
 from support.object_server import ObjectServer
 
 from quantrecipe.cli import main
-from quantrecipe.output.uploads import upload
+from quantrecipe.output.uploads import by_executor, upload
+from quantrecipe.output.uploads.into_upload import UploadedUnit
 
 Output = pytest.CaptureFixture[str]
 OUT = "bucket/made/out.gguf"
@@ -199,3 +201,88 @@ def test_weights_that_aren_t_finite_are_told_of_pieces_too(store: ObjectServer, 
     out = " ".join(capsys.readouterr().out.split())
     assert "blk.0.ffn_up.weight: 1 weight is NaN or Inf, and 0 in out.gguf" in out
     assert store.objects[OUT].data == in_peace("--nan", "allow")
+
+
+class TestInParts:
+    """With --executor, the workers send what they make."""
+
+    @pytest.fixture(autouse=True)
+    def small_parts(self, store: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(object_server, "LEAST_PART", 0)
+        monkeypatch.setattr(by_executor, "block_bytes", lambda nbytes: 30_000)
+        monkeypatch.setattr(by_executor, "unit_bytes", lambda plan, workers: 60_000)
+
+    def interrupted(self, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
+        """Ctrl-C when the fifth unit is done."""
+        add_unit = by_executor.KeptParts.add_unit
+
+        def interrupting(kept: by_executor.KeptParts, done: UploadedUnit) -> None:
+            if len(kept.made) == 4:
+                raise KeyboardInterrupt
+            add_unit(kept, done)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(by_executor.KeptParts, "add_unit", interrupting)
+            return apply("--executor", "threads", *more)
+
+    def test_no_file_lies_here(
+        self, store: ObjectServer, capsys: Output, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("quantrecipe.output.shares.by_executor.apply_by", None)
+        monkeypatch.setattr("quantrecipe.output.uploads.upload.upload", None)
+        assert apply("--executor", "threads") == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "bits per weight" in out
+        assert f"uploaded s3://{OUT} (" in out
+        assert here() == ["model.gguf"]
+        assert store.objects[OUT].data == in_peace()
+
+    def test_ctrl_c_keeps_what_is_sent_if_it_is_to_be_kept(
+        self, store: ObjectServer, capsys: Output, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert self.interrupted(monkeypatch, "--keep-part") == 130
+        err = " ".join(capsys.readouterr().err.split())
+        assert f"% of the work is kept in {STAGED}; the same command goes on with it" in err
+        assert len(store.uploads) == 1
+        # Without workers nobody can go on with it, and it isn't thrown away.
+        assert apply() == 1
+        err = " ".join(capsys.readouterr().err.split())
+        assert (
+            f"{STAGED} lists what workers of an earlier run have sent already; run it with --executor" in err
+        )
+        assert len(store.uploads) == 1
+        assert apply("--executor", "threads", "--json") == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["resumed_weights"] > 0
+        assert told["uploaded"][0]["compared"] == "the store's MD5 of its parts"
+        assert here() == ["model.gguf"]
+        assert store.objects[OUT].data == in_peace()
+
+    def test_ctrl_c_leaves_nothing_otherwise(
+        self, store: ObjectServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert self.interrupted(monkeypatch) == 130
+        assert store.uploads == {}
+        assert here() == ["model.gguf"]
+
+    def test_what_lies_here_of_a_run_without_workers_is_gone_on_with_here(
+        self, store: ObjectServer, capsys: Output, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.trouble = lambda asked: "AccessDenied" if (Path(STAGED) / "out.gguf").exists() else None
+        assert apply() == 1
+        store.trouble = lambda asked: None
+        capsys.readouterr()
+        assert apply("--executor", "threads", "--json") == 0
+        assert list(json.loads(capsys.readouterr().out)) == ["uploaded"]
+        assert here() == ["model.gguf"]
+        assert store.objects[OUT].data == in_peace()
+
+    def test_an_unfinished_part_of_a_run_without_workers_is_gone_on_with_here(
+        self, store: ObjectServer, capsys: Output
+    ) -> None:
+        Path(STAGED).mkdir()
+        (Path(STAGED) / "out.gguf.quantrecipe-part").write_bytes(b"")
+        assert apply("--executor", "threads") == 0
+        assert [it.query["partNumber"] for it in store.asked if "partNumber" in it.query][-1] == "1"
+        assert store.objects[OUT].data == in_peace()
+        assert here() == ["model.gguf", "peace.gguf"]

@@ -66,6 +66,24 @@ def test_a_part_that_a_crash_left_is_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="workers don't write to files there")
+@pytest.mark.parametrize("keep", [False, True])
+def test_who_still_writes_to_a_part_of_a_killed_run_writes_to_another_file(
+    keep: bool, tmp_path: Path
+) -> None:
+    """A worker may outlive the command that it worked for."""
+    path = part_path(tmp_path / "out.gguf")
+    path.write_bytes(b"left")
+    with path.open("r+b", buffering=0) as left, PartFile(tmp_path / "out.gguf", 8, keep=keep) as part:
+        part.write(memoryview(b"new bytes"[:8]), 0)
+        left.write(b"other")
+        with pytest.raises(OutputError, match="another process is writing"):
+            PartFile(tmp_path / "out.gguf", 8)
+        part.finish()
+    assert (tmp_path / "out.gguf").read_bytes() == b"new byte"
+    assert [it.name for it in tmp_path.iterdir()] == ["out.gguf"]
+
+
 def test_two_writers_of_one_file_don_t_mix(tmp_path: Path) -> None:
     with PartFile(tmp_path / "a", 3) as file:
         with pytest.raises(OutputError, match="another process is writing"):

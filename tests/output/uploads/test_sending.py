@@ -14,9 +14,9 @@ ADDRESS = ObjectAddress.parse("s3://bucket/out.gguf")
 
 
 def test_blocks_of_the_largest_files_are_few_enough() -> None:
-    assert sending._block_bytes(100) == sending.SMALLEST
+    assert sending.block_bytes(100) == sending.SMALLEST
     for nbytes in (7 * MIB, 600 * 10**9, 5 * 10**12):
-        block = sending._block_bytes(nbytes)
+        block = sending.block_bytes(nbytes)
         assert block % MIB == 0
         assert block >= 8 * MIB
         assert -(-nbytes // block) <= 10_000

@@ -65,7 +65,9 @@ class Delivery:
 
         if not in_parts:
             self.staging.require_no_parts()
-        require_writable(self.staging.addresses(outputs, self.folder), force=force)
+        # A file may have its name from an earlier run of the same: `upload_by` knows.
+        named = in_parts and self.staging.has_parts
+        require_writable(self.staging.addresses(outputs, self.folder), force=force or named)
         return self.staging.begin(outputs, nan)
 
     def send_by(

@@ -12,7 +12,7 @@ from support.models import llama_tensors, write_gguf
 from support.object_server import ObjectServer
 
 from quantrecipe.cli import main
-from quantrecipe.output.uploads import by_executor, upload
+from quantrecipe.output.uploads import by_executor, staging, upload
 from quantrecipe.output.uploads.into_upload import UploadedUnit
 
 Output = pytest.CaptureFixture[str]
@@ -255,6 +255,19 @@ class TestInParts:
         told = json.loads(capsys.readouterr().out)
         assert told["resumed_weights"] > 0
         assert told["uploaded"][0]["compared"] == "the store's MD5 of its parts"
+        assert here() == ["model.gguf"]
+        assert store.objects[OUT].data == in_peace()
+
+    def test_a_run_that_was_killed_at_the_end_is_ended(
+        self, store: ObjectServer, capsys: Output, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The file has its name, and the folder is still here: what has that name isn't in the way."""
+        with monkeypatch.context() as patch:
+            patch.setattr(by_executor.KeptParts, "remove", lambda kept, give_up: kept.keep())
+            patch.setattr(staging.Staging, "remove", lambda staging: None)
+            assert apply("--executor", "threads") == 0
+        assert here() == ["model.gguf", STAGED]
+        assert apply("--executor", "threads") == 0
         assert here() == ["model.gguf"]
         assert store.objects[OUT].data == in_peace()
 

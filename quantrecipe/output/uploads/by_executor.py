@@ -88,6 +88,7 @@ def upload_by(
         kept = stack.enter_context(_Run(plan, folder, key, layout, progress, keep))
         if not kept.parts.uploads:
             kept.parts.begin([Multipart.begin(address) for address in addresses])
+        _require_free(kept.parts.uploads, force=force)
         into = IntoUpload(uploads=tuple(kept.parts.uploads), part_bytes=layout.part_bytes)
         order = order_of(
             plan, registry, nan=handling, store=None if store is None else Path(store), into=into
@@ -163,13 +164,20 @@ def _uploads(kept: KeptParts, layout: Layout) -> list[_Upload]:
     ]
 
 
+def _require_free(uploads: Sequence[Multipart], *, force: bool) -> list[Multipart]:
+    """The uploads that aren't complete. OutputError where something has the name of one of these, unless `force`."""
+    waiting = [upload for upload in uploads if upload.listed() is not None]
+    for upload in waiting:
+        require_free(upload.address, force=force)
+    return waiting
+
+
 def _complete(uploads: Sequence[_Upload], *, force: bool) -> None:
     """Give all files their names, but those that have theirs from an earlier run. OutputError."""
-    waiting = [(upload, parts) for upload, parts in uploads if upload.listed() is not None]
-    for upload, _ in waiting:
-        require_free(upload.address, force=force)
-    for upload, parts in waiting:
-        upload.complete(parts)
+    waiting = _require_free([upload for upload, _ in uploads], force=force)
+    for upload, parts in uploads:
+        if upload in waiting:
+            upload.complete(parts)
 
 
 def _sent(upload: Multipart, parts: Sequence[SentPart]) -> Sent:

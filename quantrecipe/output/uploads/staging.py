@@ -73,9 +73,14 @@ class Staging:
         """An earlier run has written one of these files here, or has begun to."""
         return any(it.exists() for path in _paths(outputs) for it in (path, part_path(path)))
 
+    @property
+    def has_parts(self) -> bool:
+        """Workers of an earlier run have sent parts."""
+        return (self.folder / JOURNAL).exists()
+
     def require_no_parts(self) -> None:
-        """OutputError where workers of an earlier run have sent parts, which nobody else can go on with."""
-        if (self.folder / JOURNAL).exists():
+        """OutputError where workers of an earlier run have sent parts: nobody else can go on with these."""
+        if self.has_parts:
             raise OutputError(
                 f"{self.folder} lists what workers of an earlier run have sent already",
                 "run it with --executor to go on; to begin anew, remove the folder (the store keeps those parts until "

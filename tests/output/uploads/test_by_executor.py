@@ -342,14 +342,38 @@ def test_a_model_that_changes_meanwhile_gives_no_file(
 
 
 def test_what_is_in_the_way_is_kept(store: ObjectServer, folder: Path, tmp_path: Path) -> None:
-    """It came there while the work was done."""
+    """What was there before, and what came there while the work was done."""
     plan = plan_of_kind("dense", tmp_path, REGISTRY)
-    store.put("bucket/made/out-0.gguf", b"precious")
+    name = "bucket/made/out-0.gguf"
+    store.put(name, b"precious")
     with pytest.raises(OutputError, match=r"s3://bucket/made/out-0.gguf exists; say --force"):
-        uploaded(plan, folder)
-    assert store.objects["bucket/made/out-0.gguf"].data == b"precious"
+        uploaded(plan, folder, ending_after(0, AssertionError("nobody is to work")))
+    del store.objects[name]
+
+    def put(outcome: Outcome, count: int) -> Outcome:
+        store.put(name, b"precious")
+        return outcome
+
+    with pytest.raises(OutputError, match=r"s3://bucket/made/out-0.gguf exists; say --force"):
+        uploaded(plan, folder, Changing(put))
+    assert store.objects[name].data == b"precious"
     result, _ = uploaded(plan, folder, force=True)
     assert result.left == plan.size
+    require_made(plan, store, tmp_path)
+
+
+def test_a_run_that_was_killed_when_the_file_had_its_name_is_ended(
+    store: ObjectServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of_kind("shards", tmp_path, REGISTRY)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.KeptParts, "remove", lambda self, give_up: self.keep())
+        uploaded(plan, folder)
+    assert list(folder.iterdir()) != []
+    store.asked.clear()
+    result, sent = uploaded(plan, folder)
+    assert (result.left, len(sent)) == (plan.size, len(plan.files))
+    assert {it.method for it in store.asked} <= {"GET", "HEAD"}
     require_made(plan, store, tmp_path)
 
 
@@ -396,7 +420,7 @@ def test_a_store_that_fails_for_a_while_is_gone_on_with(
     store.trouble = lambda asked: None
     store.asked.clear()
     # With POST, the first file has its name by now.
-    result, _ = uploaded(plan, folder, force=method == "POST")
+    result, _ = uploaded(plan, folder)
     assert result.left > 0
     assert (result.left == plan.size) == (method == "POST")
     assert (sent_parts(store) == []) == (method == "POST")

@@ -57,6 +57,7 @@ def require_writable(addresses: Sequence[ObjectAddress], *, force: bool) -> None
             try:
                 trial.send(threading.Event())
                 trial.send_what_waits()
+                trial.rehearse()
             finally:
                 trial.give_up()
 
@@ -89,13 +90,16 @@ def upload(
             for future in futures:
                 future.result()
         for it in sending:
+            with writing(it.file.address):
+                it.send_what_waits()
+        for it in sending:
             _require_free(it.file.address, force=force or it.visible)
-        _give_names(sending)
+        known = _give_names(sending)
     except BaseException:
         for it in sending:
             it.give_up()
         raise
-    return tuple(_compared(it) for it in sending)
+    return tuple(_compared(it, known.get(it, "")) for it in sending)
 
 
 def _send(sending: Sending, stop: threading.Event) -> None:
@@ -107,26 +111,35 @@ def _send(sending: Sending, stop: threading.Event) -> None:
             raise
 
 
-def _give_names(sending: Sequence[Sending]) -> None:
+def _give_names(sending: Sequence[Sending]) -> dict[Sending, str]:
+    """For those that were compared on the way: how, for people."""
     named: list[str] = []
+    known: dict[Sending, str] = {}
     for it in sending:
         try:
             with writing(it.file.address):
                 it.commit()
         except OutputError as error:
-            if named:
+            if not it.visible:
+                with suppress(Exception):  # the store may be away; then the error is what it was
+                    known[it] = _how_it_is_the_same(it)
+            if known.get(it):  # it had been done, and only the answer was lost
+                it.settle()
+            elif named:
                 more = f"done before that: {', '.join(named)}"
                 raise OutputError(error.problems[0].what, more) from error
-            raise
+            else:
+                raise
         named.append(str(it.file.address))
+    return known
 
 
-def _compared(sending: Sending) -> Sent:
-    """What came to be there is what was sent, or it is removed."""
+def _compared(sending: Sending, how: str) -> Sent:
+    """What came to be there is what was sent, or it is removed. how: if that is known already"""
     file, system, path = sending.file, sending.system, sending.path
     try:
         with writing(file.address):
-            how = _how_it_is_the_same(sending)
+            how = how or _how_it_is_the_same(sending)
     except OutputError as error:
         if isinstance(error.__cause__, Exception) and lacks_rights(error.__cause__):
             return Sent(address=file.address, nbytes=file.nbytes, compared="")
@@ -143,7 +156,8 @@ def _compared(sending: Sending) -> Sent:
 def _how_it_is_the_same(sending: Sending) -> str:
     """For people; "" where it isn't."""
     # Not the one that it was sent with: in a transaction, some file systems open another file for reading, too.
-    system, path = sending.file.address.opened()
+    # And not the one that was there before: a server of FTP ends a connection over which nothing came for minutes.
+    system, path = sending.file.address.opened(alone=True)
     system.invalidate_cache()
     info = system.info(path)
     if info["size"] != sending.file.nbytes:
@@ -167,7 +181,6 @@ def _require_free(address: ObjectAddress, *, force: bool) -> None:
     if force:
         return
     with writing(address):
-        system, path = address.opened()
-        system.invalidate_cache()
+        system, path = address.opened(alone=True)  # for the same reason as in `_how_it_is_the_same`
         if is_there(system, path):
             raise OutputError(f"{address} exists", "say --force to replace it, or name another file")

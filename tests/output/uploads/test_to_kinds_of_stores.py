@@ -95,6 +95,7 @@ def test_what_somebody_else_has_put_there_meanwhile_stays(scheme: str, stored: S
 
     with pytest.raises(OutputError, match=r"out.gguf exists; say --force"):
         upload([outgoing(f"{scheme}://store/made/out.gguf", content=meanwhile)])
+    assert stored.made() == {"store/made/out.gguf": sha256(b"precious")}
 
 
 def test_keys_that_may_not_write_are_told_before_the_work(scheme: str, stored: Stored) -> None:
@@ -113,20 +114,142 @@ def test_who_may_write_and_not_read_says_force(scheme: str, stored: Stored) -> N
     assert stored.made() == {"store/made/out.gguf": sha256(DATA)}
 
 
-@pytest.mark.parametrize("scheme", ["az", "webdav"], indirect=True)  # where closing a file gives it its name
+def nothing_is_there(stored: Stored) -> bool:
+    """Azure keeps blocks without a name for a week, and there is no request that removes them."""
+    return stored.made() == {} and [it for it in stored.unnamed if it != AZURE] == []
+
+
+AZURE = "store/made/out.gguf"
+"""What blocks without a name belong to there. Elsewhere, what has no name yet lies under another one, if under any."""
+
+
+def at(what: str, number: int, act: Callable[[], object]) -> Callable[[str], None]:
+    """Trouble at the time with this number that this is asked, and at no other."""
+    asked: list[str] = []
+
+    def trouble(it: str) -> None:
+        asked.append(it)
+        if it == what and asked.count(what) == number:
+            act()
+
+    return trouble
+
+
+def breaks() -> None:
+    raise ConnectionResetError("the server is gone")
+
+
+def interrupts() -> None:
+    raise KeyboardInterrupt
+
+
+LAST_BLOCK = {"webdav": 1}
+"""How often blocks are sent: webdav4 sends all at once."""
+
+
+def test_a_connection_that_ends_in_the_middle_leaves_nothing(scheme: str, stored: Stored) -> None:
+    url = f"{scheme}://store/made/out.gguf"
+    stored.trouble = at("block", LAST_BLOCK.get(scheme, 2), breaks)
+    with pytest.raises(OutputError, match=r"out.gguf can't be written: .*the server is gone.*; check the conn"):
+        upload([outgoing(url)])
+    assert nothing_is_there(stored)
+    upload([outgoing(url)])
+    assert stored.made() == {"store/made/out.gguf": sha256(DATA)}
+
+
+def test_ctrl_c_in_the_middle_leaves_nothing(scheme: str, stored: Stored) -> None:
+    """Where it arrives while a thread sends blocks, test_upload.py has it."""
+    stored.trouble = at("block", LAST_BLOCK.get(scheme, 2), interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        upload([outgoing(f"{scheme}://store/made/out.gguf")])
+    assert nothing_is_there(stored)
+
+
+def test_a_large_request_is_sent_where_ctrl_c_arrives(scheme: str, stored: Stored) -> None:
+    """A thread can't be interrupted, and Python waits for it."""
+    threads: list[threading.Thread] = []
+    stored.trouble = lambda what: threads.append(threading.current_thread())
+    upload([outgoing(f"{scheme}://store/made/out.gguf")])
+    assert threads[-1] is threading.main_thread()
+    if scheme == "webdav":
+        assert set(threads) == {threading.main_thread()}
+
+
+@pytest.mark.parametrize("error", [breaks, interrupts], ids=["breaks", "interrupts"])
 def test_a_name_that_can_t_be_given_leaves_nothing(
+    error: Callable[[], None], scheme: str, stored: Stored
+) -> None:
+    """The last request fails."""
+    url = f"{scheme}://store/made/out.gguf"
+    stored.trouble = at("name", 1, error)
+    with pytest.raises((OutputError, KeyboardInterrupt)) as raised:
+        upload([outgoing(url)])
+    assert isinstance(raised.value, KeyboardInterrupt) or "check the connection" in str(raised.value)
+    assert nothing_is_there(stored)
+    upload([outgoing(url)])
+    assert stored.made() == {"store/made/out.gguf": sha256(DATA)}
+
+
+@pytest.mark.parametrize("there", [b"", b"older"], ids=["nothing", "an older one"])
+@pytest.mark.parametrize("scheme", [it for it in KINDS if it != "hdfs"], indirect=True)  # it was shown before
+def test_a_name_whose_answer_is_lost_is_given(there: bytes, scheme: str, stored: Stored) -> None:
+    """The last request was done, and its answer didn't come."""
+    if there:
+        stored.put("store/made/out.gguf", there)
+    stored.trouble = at("named", 1, breaks)
+    (sent,) = upload([outgoing(f"{scheme}://store/made/out.gguf")], force=bool(there))
+    assert stored.made() == {"store/made/out.gguf": sha256(DATA)}
+    assert sent.compared == ("the store's MD5" if scheme == "gs" else "reading it back")
+    asked = [it for it in stored.asked if it[0] == "store/made/out.gguf"]
+    assert len(asked) == len(set(asked))  # it is compared once
+
+
+@pytest.mark.parametrize("scheme", [it for it in KINDS if it != "hdfs"], indirect=True)
+def test_what_somebody_else_has_put_there_in_the_end_stays(scheme: str, stored: Stored) -> None:
+    def other() -> None:
+        stored.put("store/made/out.gguf", b"precious")
+        breaks()
+
+    stored.trouble = at("name", 1, other)
+    with pytest.raises(OutputError, match="the server is gone"):
+        upload([outgoing(f"{scheme}://store/made/out.gguf")])
+    assert stored.made() == {"store/made/out.gguf": sha256(b"precious")}
+
+
+@pytest.mark.parametrize("scheme", ["sftp", "ftp"], indirect=True)
+def test_connections_that_nobody_used_for_long_may_be_gone(scheme: str, stored: Stored) -> None:
+    """Servers end them after some minutes, and an upload takes longer."""
+
+    def ends() -> None:
+        for it in stored.systems[:-1]:  # the last one is that over which it is sent
+            it.dead = True
+
+    address = ObjectAddress.parse(f"{scheme}://store/made/out.gguf")
+    assert address.opened()[0] is address.opened()[0]
+    stored.trouble = at("block", 2, ends)
+    upload([outgoing(address.url)])
+    assert stored.made() == {"store/made/out.gguf": sha256(DATA)}
+
+
+def test_a_store_that_refuses_connections_is_told_before_the_work(
     scheme: str, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last request fails, and the file may be there in spite of that."""
-    put = Stored.put
+    def refused(self: object, path: str, **_: object) -> None:
+        raise ConnectionRefusedError("Connection refused")
 
-    def late(self: Stored, path: str, data: bytes) -> None:
-        put(self, path, data)
-        raise TimeoutError("no answer")
+    address = ObjectAddress.parse(f"{scheme}://store/made/out.gguf")
+    monkeypatch.setattr(type(address.opened()[0]), "info", refused)
+    with pytest.raises(OutputError, match=r"Connection refused; check the connection, and run the same comm"):
+        require_writable([address], force=False)
+    assert stored.made() == {}
 
-    monkeypatch.setattr(Stored, "put", late)
-    with pytest.raises(OutputError, match="no answer"):
-        upload([outgoing(f"{scheme}://store/made/out.gguf")])
+
+@pytest.mark.parametrize("scheme", ["webdav"], indirect=True)
+def test_a_server_that_moves_nothing_is_told_before_the_work(scheme: str, stored: Stored) -> None:
+    """Some are reached under another name than they believe, and refuse to move a file to "another server"."""
+    stored.trouble = at("name", 1, breaks)
+    with pytest.raises(OutputError, match="webdav://store/made can't be written: ConnectionResetError"):
+        require_writable([ObjectAddress.parse("webdav://store/made/out.gguf")], force=False)
     assert stored.made() == {}
 
 

@@ -40,7 +40,7 @@ class Stored:
 
     objects:   by path, their bytes and when they were changed
     unnamed:   bytes that were sent, and have no name yet
-    forbidden: methods that are refused: "write", "read"
+    forbidden: methods that are refused: "write", "read", "move"
     trouble:   asked before a "block" is taken, before a file gets its "name", and when it is "named"; may raise, and
                what a connection is then that doesn't come back
     systems:   all that were opened
@@ -123,6 +123,8 @@ def _kind(scheme: str, stored: Stored) -> type:
             refused("write")
             if other in stored.objects and not overwrite:
                 raise FileExistsError(other)
+            if "move" in stored.forbidden:
+                raise OSError("the source and the destination could be the same") from HttpResponseError(403)
             self.trouble("name")
             stored.put(other, stored.objects.pop(path)[0])
             self.trouble("named")

@@ -24,7 +24,7 @@ import xxhash
 from quantrecipe.errors import ModelError, OutputError, QuantrecipeError
 from quantrecipe.model.objects import ObjectAddress, lacks_folder, lacks_rights, shown
 
-__all__ = ["SMALLEST", "Outgoing", "Sending", "in_transaction", "is_there", "writing"]
+__all__ = ["SMALLEST", "Outgoing", "Sending", "in_transaction", "is_there", "reopened", "writing"]
 
 SMALLEST = 6 << 20
 """Bytes of a block of a small file. S3 takes no part of less than 5 MiB but the last."""
@@ -67,6 +67,15 @@ def in_transaction(address: ObjectAddress) -> Any:
     return system
 
 
+def reopened(address: ObjectAddress) -> tuple[Any, str]:
+    """The same as `ObjectAddress.opened`, over a connection that works by now.
+
+    Servers of FTP and SFTP end one over which nothing came for minutes, which is what an upload takes over another.
+    Other file systems connect for each request.
+    """
+    return address.opened(alone=address.scheme in _TEMPORARY)
+
+
 class Sending:
     """A file on its way.
 
@@ -92,7 +101,8 @@ class Sending:
         if hasattr(self._stream, "set_pipelined"):
             self._stream.set_pipelined(True)  # paramiko else waits for an answer after each 32 KiB
         self._closed_last = not self._beside and not _has_commit(self._stream)
-        self.visible = not self._before and is_there(self.system, self.path)
+        at_once = self._closed_last or not getattr(self.system, "_intrans", False)
+        self.visible = at_once and not self._before and is_there(self.system, self.path)
 
     def send(self, stop: threading.Event) -> None:
         """All blocks, the last one too; until `stop` is set by another file that can't be sent.
@@ -157,7 +167,8 @@ class Sending:
                 self._stream.close()  # some servers remove nothing that is open
         with suppress(Exception):
             self._discard()
-        for name in ("closed", "_closed"):  # what is thrown away by Python isn't sent once more (paramiko: _closed)
+        # What is thrown away by Python isn't sent once more. paramiko's files have the other attribute.
+        for name in ("closed", "_closed"):
             with suppress(Exception):
                 setattr(self._stream, name, True)
         with suppress(Exception):
@@ -176,11 +187,17 @@ class Sending:
             if self.file.address.scheme not in _TEMPORARY:
                 raise
             # Its connection may be what has ended, and that of paramiko and ftplib doesn't come back.
-            self._stream.fs = self.file.address.opened(alone=True)[0]
+            self._stream.fs = reopened(self.file.address)[0]
             self._stream.discard()
 
     def _move_to(self, path: str) -> None:
-        self.system.client.move(self._beside, path, overwrite=True)  # `mv` can't replace what is there
+        try:
+            self.system.client.move(self._beside, path, overwrite=True)  # `mv` can't replace what is there
+        except Exception as error:
+            if error.__cause__ is not None:
+                # webdav4 takes any 403 for a file that is moved to where it is. Behind it stands what the server said.
+                raise error.__cause__ from None
+            raise
 
     def _write(self, data: bytes) -> None:
         self._stream.write(data)

@@ -20,7 +20,15 @@ import xxhash
 
 from quantrecipe.errors import OutputError
 from quantrecipe.model.objects import ObjectAddress, lacks_rights
-from quantrecipe.output.uploads.sending import SMALLEST, Outgoing, Sending, in_transaction, is_there, writing
+from quantrecipe.output.uploads.sending import (
+    SMALLEST,
+    Outgoing,
+    Sending,
+    in_transaction,
+    is_there,
+    reopened,
+    writing,
+)
 
 __all__ = ["Outgoing", "Sent", "require_writable", "upload"]
 
@@ -156,8 +164,7 @@ def _compared(sending: Sending, how: str) -> Sent:
 def _how_it_is_the_same(sending: Sending) -> str:
     """For people; "" where it isn't."""
     # Not the one that it was sent with: in a transaction, some file systems open another file for reading, too.
-    # And not the one that was there before: a server of FTP ends a connection over which nothing came for minutes.
-    system, path = sending.file.address.opened(alone=True)
+    system, path = reopened(sending.file.address)
     system.invalidate_cache()
     info = system.info(path)
     if info["size"] != sending.file.nbytes:
@@ -181,6 +188,6 @@ def _require_free(address: ObjectAddress, *, force: bool) -> None:
     if force:
         return
     with writing(address):
-        system, path = address.opened(alone=True)  # for the same reason as in `_how_it_is_the_same`
+        system, path = reopened(address)
         if is_there(system, path):
             raise OutputError(f"{address} exists", "say --force to replace it, or name another file")

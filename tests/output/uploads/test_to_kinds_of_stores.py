@@ -143,14 +143,16 @@ def interrupts() -> None:
     raise KeyboardInterrupt
 
 
-LAST_BLOCK = {"webdav": 1}
-"""How often blocks are sent: webdav4 sends all at once."""
+BLOCKS = {"webdav": 1}
+"""The number of the last of two blocks and a rest that is whole, unless it is 2: webdav4 sends all at once."""
 
 
 def test_a_connection_that_ends_in_the_middle_leaves_nothing(scheme: str, stored: Stored) -> None:
     url = f"{scheme}://store/made/out.gguf"
-    stored.trouble = at("block", LAST_BLOCK.get(scheme, 2), breaks)
-    with pytest.raises(OutputError, match=r"out.gguf can't be written: .*the server is gone.*; check the conn"):
+    stored.trouble = at("block", BLOCKS.get(scheme, 2), breaks)
+    with pytest.raises(
+        OutputError, match=r"out.gguf can't be written: .*the server is gone.*; check the conn"
+    ):
         upload([outgoing(url)])
     assert nothing_is_there(stored)
     upload([outgoing(url)])
@@ -159,7 +161,7 @@ def test_a_connection_that_ends_in_the_middle_leaves_nothing(scheme: str, stored
 
 def test_ctrl_c_in_the_middle_leaves_nothing(scheme: str, stored: Stored) -> None:
     """Where it arrives while a thread sends blocks, test_upload.py has it."""
-    stored.trouble = at("block", LAST_BLOCK.get(scheme, 2), interrupts)
+    stored.trouble = at("block", BLOCKS.get(scheme, 2), interrupts)
     with pytest.raises(KeyboardInterrupt):
         upload([outgoing(f"{scheme}://store/made/out.gguf")])
     assert nothing_is_there(stored)
@@ -249,6 +251,10 @@ def test_a_server_that_moves_nothing_is_told_before_the_work(scheme: str, stored
     """Some are reached under another name than they believe, and refuse to move a file to "another server"."""
     stored.trouble = at("name", 1, breaks)
     with pytest.raises(OutputError, match="webdav://store/made can't be written: ConnectionResetError"):
+        require_writable([ObjectAddress.parse("webdav://store/made/out.gguf")], force=False)
+    assert stored.made() == {}
+    stored.forbidden = {"move"}
+    with pytest.raises(OutputError, match="check the keys of this machine"):
         require_writable([ObjectAddress.parse("webdav://store/made/out.gguf")], force=False)
     assert stored.made() == {}
 

@@ -93,7 +93,7 @@ def _kind(scheme: str, stored: Stored) -> type:
 
     class System(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
         protocol = scheme
-        cachable = scheme in ("sftp", "ftp")
+        cachable = scheme == "sftp"
         async_impl = scheme in ("az", "gs")
 
         def __init__(self, *, temppath: str = "/tmp", **more: Any) -> None:

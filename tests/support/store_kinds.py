@@ -191,6 +191,8 @@ def _kind(scheme: str, stored: Stored) -> type:
             return of(self, path, mode, block_size=block_size, **more)
 
     class Blocks(AbstractBufferedFile):  # type: ignore[misc]
+        closed = False  # fsspec doesn't promise how it is stored
+
         def _initiate_upload(self) -> None:
             self.sent = b""
 
@@ -284,7 +286,7 @@ def _kind(scheme: str, stored: Stored) -> type:
 
         def close(self) -> None:
             if not self._closed:
-                self.fs.alive()
+                self.opened_by.alive()
                 self._closed = True
 
         def __del__(self) -> None:

@@ -70,8 +70,8 @@ def in_transaction(address: ObjectAddress) -> Any:
 def reopened(address: ObjectAddress) -> tuple[Any, str]:
     """The same as `ObjectAddress.opened`, over a connection that works by now.
 
-    fsspec keeps a file system of SFTP together with its connection, and that may have ended: the server has gone and come
-    back, or nothing came over it for as long as an upload takes. Other file systems connect when they are asked.
+    fsspec keeps a file system of SFTP together with its connection, and that may have ended: the server has gone and
+    come back, or nothing came over it for as long as an upload takes. Other file systems connect when they are asked.
     """
     return address.opened(alone=address.scheme in _TEMPORARY)
 

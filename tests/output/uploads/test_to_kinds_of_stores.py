@@ -13,6 +13,7 @@ from support.store_kinds import KINDS, Stored, example_of_kind
 
 from quantrecipe.errors import OutputError
 from quantrecipe.model.objects import ObjectAddress
+from quantrecipe.output.uploads import sending as sending_module
 from quantrecipe.output.uploads import upload as module
 from quantrecipe.output.uploads.sending import Sending, in_transaction
 from quantrecipe.output.uploads.upload import Outgoing, require_writable, upload
@@ -218,6 +219,23 @@ def test_what_somebody_else_has_put_there_in_the_end_stays(scheme: str, stored: 
     assert stored.made() == {"store/made/out.gguf": sha256(b"precious")}
 
 
+@pytest.mark.parametrize("scheme", ["az"], indirect=True)
+def test_half_of_a_file_that_an_unknown_store_shows_is_removed(
+    scheme: str, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file system that nobody here knows, and that gives a file its name when it is closed."""
+    monkeypatch.setattr(sending_module, "_COMPLETE_WHEN_SHOWN", ())
+
+    def half() -> None:
+        stored.put("store/made/out.gguf", DATA[: 9 * MIB])
+        breaks()
+
+    stored.trouble = at("name", 1, half)
+    with pytest.raises(OutputError, match="the server is gone"):
+        upload([outgoing(f"{scheme}://store/made/out.gguf")])
+    assert stored.made() == {}
+
+
 @pytest.mark.parametrize("scheme", ["sftp"], indirect=True)
 def test_connections_that_nobody_used_for_long_may_be_gone(scheme: str, stored: Stored) -> None:
     """An upload takes hours, and what fsspec keeps is a connection over which nothing came meanwhile."""
@@ -283,6 +301,17 @@ def test_half_of_a_file_that_was_given_up_isn_t_sent_later(scheme: str, stored: 
     sending.give_up()
     del sending
     assert stored.made() == {}
+
+
+@pytest.mark.parametrize("scheme", ["sftp"], indirect=True)
+def test_what_is_given_up_is_closed_and_removed_over_the_same_connection(scheme: str, stored: Stored) -> None:
+    """Servers on Windows remove nothing that is open."""
+    address = ObjectAddress.parse(f"{scheme}://store/made/out.gguf")
+    sending = Sending(outgoing(address.url), in_transaction(address))
+    systems = len(stored.systems)
+    sending.give_up()
+    assert nothing_is_there(stored)
+    assert len(stored.systems) == systems
 
 
 def test_threads_share_no_connection(scheme: str, stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:

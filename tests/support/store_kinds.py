@@ -41,8 +41,8 @@ class Stored:
     objects:   by path, their bytes and when they were changed
     unnamed:   bytes that were sent, and have no name yet
     forbidden: methods that are refused: "write", "read", "move"
-    trouble:   asked before a "block" is taken, before a file gets its "name", and when it is "named"; may raise, and
-               what a connection is then that doesn't come back
+    trouble:   asked before a "block" is taken, before a file gets its "name", when it is "named", and before
+               it is "read"; may raise, and then a connection that doesn't come back is gone
     systems:   all that were opened
     asked:     ranges of objects, as they were asked for
     crossed:   two threads were at work over one connection at a time
@@ -170,6 +170,7 @@ def _kind(scheme: str, stored: Stored) -> type:
             path = self._strip_protocol(path)
             if path not in stored.objects or (scheme == "sftp" and self._intrans):
                 raise FileNotFoundError(path)
+            self.trouble("read")
             data = stored.objects[path][0]
             stored.asked.append((path, start, len(data) if end is None else end))
             return data[start:end]

@@ -19,7 +19,7 @@ from typing import Any
 import xxhash
 
 from quantrecipe.errors import OutputError
-from quantrecipe.model.objects import ObjectAddress, lacks_rights
+from quantrecipe.model.objects import ObjectAddress, lacks_rights, shown
 from quantrecipe.output.uploads.sending import (
     SMALLEST,
     Outgoing,
@@ -149,9 +149,15 @@ def _compared(sending: Sending, how: str) -> Sent:
         with writing(file.address):
             how = how or _how_it_is_the_same(sending)
     except OutputError as error:
-        if isinstance(error.__cause__, Exception) and lacks_rights(error.__cause__):
+        cause = error.__cause__
+        if not isinstance(cause, Exception):
+            raise
+        if lacks_rights(cause):
             return Sent(address=file.address, nbytes=file.nbytes, compared="")
-        raise
+        raise OutputError(
+            f"{file.address} is there, and couldn't be compared with what was sent: {shown(cause)}",
+            "quantrecipe verify reads it and compares it, and --force sends it again",
+        ) from error
     if not how:
         with suppress(Exception):  # the error says that it is wrong
             system.rm_file(path)

@@ -219,6 +219,16 @@ def test_what_somebody_else_has_put_there_in_the_end_stays(scheme: str, stored: 
     assert stored.made() == {"store/made/out.gguf": sha256(b"precious")}
 
 
+@pytest.mark.parametrize("scheme", [it for it in KINDS if it != "gs"], indirect=True)  # which says its MD5
+def test_a_file_that_can_t_be_read_back_stays_and_is_told(scheme: str, stored: Stored) -> None:
+    """It is whole, and was hours on its way."""
+    stored.trouble = at("read", 2, breaks)
+    said = "is there, and couldn't be compared with what was sent: ConnectionResetError: .*--force sends it again"
+    with pytest.raises(OutputError, match=said):
+        upload([outgoing(f"{scheme}://store/made/out.gguf")])
+    assert stored.made() == {"store/made/out.gguf": sha256(DATA)}
+
+
 @pytest.mark.parametrize("scheme", ["az"], indirect=True)
 def test_half_of_a_file_that_an_unknown_store_shows_is_removed(
     scheme: str, stored: Stored, monkeypatch: pytest.MonkeyPatch

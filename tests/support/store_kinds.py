@@ -6,7 +6,8 @@ webdav://   as webdav4: a file is sent when it is closed, and when it is committ
             until the rest has come
 sftp://     as fsspec's: a file lies in `temppath`, and is renamed from there, on the same disk only; one connection,
             which threads can't share, and which doesn't come back
-ftp://      as fsspec's: the same, but for what it calls that folder, and that whole blocks are sent
+ftp://      as fsspec's: the same, but for what it calls that folder, that whole blocks are sent, and that it connects
+            whenever it is asked for
 hdfs://     as fsspec's: a file is shown while it is written; what is said of one is its time
 """
 
@@ -294,8 +295,6 @@ def _kind(scheme: str, stored: Stored) -> type:
             self.close()
 
         def commit(self) -> None:
-            if self.temporary.rpartition("/")[0] != self.path.rpartition("/")[0]:
-                raise OSError("Failure")
             rename(self.fs, self.temporary, self.path)
 
         def discard(self) -> None:
@@ -326,6 +325,8 @@ def _kind(scheme: str, stored: Stored) -> type:
             del stored.unnamed[self.path]
 
     def rename(system: Any, temporary: str, path: str) -> None:
+        if temporary.rpartition("/")[0] != path.rpartition("/")[0]:
+            raise OSError("Failure")  # as if they were on two disks
         system.trouble("name")
         stored.put(path, stored.unnamed.pop(temporary))
         system.trouble("named")

@@ -219,6 +219,18 @@ def test_what_somebody_else_has_put_there_in_the_end_stays(scheme: str, stored: 
     assert stored.made() == {"store/made/out.gguf": sha256(b"precious")}
 
 
+@pytest.mark.parametrize("scheme", ["az"], indirect=True)
+def test_a_name_whose_answer_was_lost_stays_when_another_can_t_be_given(
+    scheme: str, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending_module, "_COMPLETE_WHEN_SHOWN", ())  # what isn't settled would be removed
+    lost, refused = at("named", 1, breaks), at("name", 2, breaks)
+    stored.trouble = lambda what: (lost(what), refused(what))
+    with pytest.raises(OutputError, match=f"2.gguf can't be written.*done before that: {scheme}://.*1.gguf"):
+        upload([outgoing(f"{scheme}://store/made/{number}.gguf", DATA[:100]) for number in (1, 2)])
+    assert stored.made() == {"store/made/1.gguf": sha256(DATA[:100])}
+
+
 @pytest.mark.parametrize("scheme", [it for it in KINDS if it != "gs"], indirect=True)  # which says its MD5
 def test_a_file_that_can_t_be_read_back_stays_and_is_told(scheme: str, stored: Stored) -> None:
     """It is whole, and was hours on its way."""

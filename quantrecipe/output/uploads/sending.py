@@ -3,14 +3,17 @@
 fsspec's transactions are what that is made of: closing one of its files after an exception would otherwise publish half
 of it. Some file systems know none. Of these,
 
-    adlfs, webdav4    give a file its name when it is closed, so it is closed when it is to get its name
-    HDFS              shows half a file, so what it shows is removed if the rest can't be sent
+    adlfs      gives a file its name when it is closed, so it is closed when it is to get its name
+    webdav4    sends a file when it is closed, and some servers show what has come so far, so it is sent under another
+               name beside its place, and moved from there
+    HDFS       shows half a file, so what it shows is removed if the rest can't be sent
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +24,16 @@ import xxhash
 from quantrecipe.errors import ModelError, OutputError, QuantrecipeError
 from quantrecipe.model.objects import ObjectAddress, lacks_folder, lacks_rights, shown
 
-__all__ = ["SMALLEST", "Outgoing", "Sending", "block_bytes", "in_transaction", "is_there", "writing"]
+__all__ = [
+    "SMALLEST",
+    "Outgoing",
+    "Sending",
+    "block_bytes",
+    "in_transaction",
+    "is_there",
+    "reopened",
+    "writing",
+]
 
 SMALLEST = 6 << 20
 """Bytes of a block of a small file. S3 takes no part of less than 5 MiB but the last."""
@@ -32,8 +44,10 @@ _MOST_BLOCKS = 9_000
 
 _MIB = 1 << 20
 _PARTS_HASHED = ("s3", "s3a")
-_NAMED_WHEN_CLOSED = ("webdav", "dav")
+_MOVED = ("webdav", "dav")
 """webdav4's files have a `commit`, which sends all, and is also what closing them does."""
+_COMPLETE_WHEN_SHOWN = ("az", "abfs", "abfss")
+"""Of those that give a file its name when it is closed. What others do then, nobody here knows."""
 _TEMPORARY = {"sftp": "temppath", "ssh": "temppath", "ftp": "tempdir"}
 """What file systems call the folder there in which a file lies until it gets its name."""
 _THEIR_TEMPORARY = "/tmp"
@@ -62,6 +76,15 @@ def in_transaction(address: ObjectAddress) -> Any:
     return system
 
 
+def reopened(address: ObjectAddress) -> tuple[Any, str]:
+    """The same as `ObjectAddress.opened`, over a connection that works by now.
+
+    fsspec keeps a file system of SFTP together with its connection, and that may have ended: the server has gone and
+    come back, or nothing came over it for as long as an upload takes. Other file systems connect when they are asked.
+    """
+    return address.opened(alone=address.scheme in _TEMPORARY)
+
+
 class Sending:
     """A file on its way.
 
@@ -82,14 +105,19 @@ class Sending:
         self._advance = advance
         self._before = _may_be_there(self.system, self.path)
         self._settled = False
-        self._stream = self.system.open(self.path, "wb", block_size=self.block)
+        self._beside = _beside(self.path) if file.address.scheme in _MOVED else ""
+        self._stream = self.system.open(self._beside or self.path, "wb", block_size=self.block)
         if hasattr(self._stream, "set_pipelined"):
             self._stream.set_pipelined(True)  # paramiko else waits for an answer after each 32 KiB
-        self._closed_last = file.address.scheme in _NAMED_WHEN_CLOSED or not _has_commit(self._stream)
-        self.visible = self._closed_last and not self._before and is_there(self.system, self.path)
+        self._closed_last = not self._beside and not _has_commit(self._stream)
+        at_once = self._closed_last or not getattr(self.system, "_intrans", False)
+        self.visible = at_once and not self._before and is_there(self.system, self.path)
 
     def send(self, stop: threading.Event) -> None:
-        """All blocks, the last one too; until `stop` is set by another file that can't be sent."""
+        """All blocks, the last one too; until `stop` is set by another file that can't be sent.
+
+        `send_what_waits` is to be called afterwards.
+        """
         buffer, sent = bytearray(), 0
         for piece in self.file.content():
             buffer += memoryview(piece)
@@ -109,34 +137,76 @@ class Sending:
                 f"{sent:,} bytes were there to be sent to {self.file.address}, and not {self.file.nbytes:,}",
                 "run it again",
             )
-        if not self._closed_last:
+        if not self._closed_last and not self._beside:
             self._stream.close()
 
     def send_what_waits(self) -> None:
-        """Have something sent by now, even where that gives it its name. For trials, which are given up afterwards."""
-        if self.file.address.scheme in _NAMED_WHEN_CLOSED:
+        """What is sent in one go. To be called where Ctrl-C arrives: it may take as long as all else."""
+        if self._beside:
             self._stream.close()
 
+    def rehearse(self) -> None:
+        """Rename it as `commit` would, where that isn't what any store can. For trials, which are given up then."""
+        if self._beside:
+            other = _beside(self.path)
+            self._move_to(other)
+            self._beside = other
+
     def commit(self) -> None:
-        """Give it its name."""
-        if self._closed_last:
+        """Give it its name. If that fails, it may have it in spite of that: only the answer may have been lost."""
+        if self._beside:
+            self._move_to(self.path)
+        elif self._closed_last:
             self._stream.close()
-        self._settled = True
-        if not self._closed_last:
+        else:
             self._stream.commit()
+        self.settle()
+
+    def settle(self) -> None:
+        """It has its name, so there is nothing to give up."""
+        self._settled = True
 
     def give_up(self) -> None:
         """Throw away what was sent, unless it has its name."""
         if self._settled:
             return
         self._settled = True
-        with suppress(Exception):  # what ended the work is told
-            self._stream.discard()
+        if hasattr(self._stream, "set_pipelined"):
+            with suppress(Exception):  # what ended the work is told
+                self._stream.close()  # some servers remove nothing that is open
         with suppress(Exception):
-            self._stream.closed = True  # what is thrown away by Python isn't sent once more
-        with suppress(Exception):  # where files appear at once, there is half of one
-            if not self._before and is_there(self.system, self.path):
+            self._discard()
+        # What is thrown away by Python isn't sent once more. paramiko's files have the other attribute.
+        for name in ("closed", "_closed"):
+            with suppress(Exception):
+                setattr(self._stream, name, True)
+        with suppress(Exception):
+            if self._beside:
+                self.system.rm_file(self._beside)
+        # Where none of ours can have the name before it is complete, what has it now was put there by somebody else.
+        ours = self.visible or (self._closed_last and self.file.address.scheme not in _COMPLETE_WHEN_SHOWN)
+        with suppress(Exception):
+            if ours and not self._before and is_there(self.system, self.path):
                 self.system.rm_file(self.path)
+
+    def _discard(self) -> None:
+        try:
+            self._stream.discard()
+        except Exception:
+            if self.file.address.scheme not in _TEMPORARY:
+                raise
+            # Its connection may be what has ended, and that of paramiko and ftplib doesn't come back.
+            self._stream.fs = reopened(self.file.address)[0]
+            self._stream.discard()
+
+    def _move_to(self, path: str) -> None:
+        try:
+            self.system.client.move(self._beside, path, overwrite=True)  # `mv` can't replace what is there
+        except Exception as error:
+            if error.__cause__ is not None:
+                # webdav4 takes any 403 for a file that is moved to where it is. Behind it stands what the server said.
+                raise error.__cause__ from None
+            raise
 
     def _write(self, data: bytes) -> None:
         self._stream.write(data)
@@ -150,6 +220,12 @@ class Sending:
 def block_bytes(nbytes: int) -> int:
     """Of the parts in which a file of so many bytes is sent."""
     return max(_LEAST_BLOCK, -(-nbytes // _MOST_BLOCKS // _MIB) * _MIB) if nbytes > SMALLEST else SMALLEST
+
+
+def _beside(path: str) -> str:
+    """A name in the same folder that nothing has."""
+    folder, slash, _ = path.rpartition("/")
+    return f"{folder}{slash}.quantrecipe-{uuid.uuid4()}"
 
 
 def _has_commit(stream: Any) -> bool:

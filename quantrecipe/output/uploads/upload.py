@@ -20,8 +20,16 @@ from typing import Any
 import xxhash
 
 from quantrecipe.errors import OutputError
-from quantrecipe.model.objects import ObjectAddress, lacks_rights
-from quantrecipe.output.uploads.sending import SMALLEST, Outgoing, Sending, in_transaction, is_there, writing
+from quantrecipe.model.objects import ObjectAddress, lacks_rights, shown
+from quantrecipe.output.uploads.sending import (
+    SMALLEST,
+    Outgoing,
+    Sending,
+    in_transaction,
+    is_there,
+    reopened,
+    writing,
+)
 
 __all__ = ["Outgoing", "Sent", "compared", "require_free", "require_writable", "upload"]
 
@@ -58,6 +66,7 @@ def require_writable(addresses: Sequence[ObjectAddress], *, force: bool) -> None
             try:
                 trial.send(threading.Event())
                 trial.send_what_waits()
+                trial.rehearse()
             finally:
                 trial.give_up()
 
@@ -90,14 +99,18 @@ def upload(
             for future in futures:
                 future.result()
         for it in sending:
+            with writing(it.file.address):
+                it.send_what_waits()
+        for it in sending:
             require_free(it.file.address, force=force or it.visible)
-        _give_names(sending)
+        known = _give_names(sending)
     except BaseException:
         for it in sending:
             it.give_up()
         raise
     return tuple(
-        compared(it.file.address, it.file.nbytes, partial(_how_it_is_the_same, it)) for it in sending
+        compared(it.file.address, it.file.nbytes, partial(_how_it_is_the_same, it), known.get(it, ""))
+        for it in sending
     )
 
 
@@ -110,35 +123,51 @@ def _send(sending: Sending, stop: threading.Event) -> None:
             raise
 
 
-def _give_names(sending: Sequence[Sending]) -> None:
+def _give_names(sending: Sequence[Sending]) -> dict[Sending, str]:
+    """For those that were compared on the way: how, for people."""
     named: list[str] = []
+    known: dict[Sending, str] = {}
     for it in sending:
         try:
             with writing(it.file.address):
                 it.commit()
         except OutputError as error:
-            if named:
+            if not it.visible:
+                with suppress(Exception):  # the store may be away; then the error is what it was
+                    known[it] = _how_it_is_the_same(it)
+            if known.get(it):  # it had been done, and only the answer was lost
+                it.settle()
+            elif named:
                 more = f"done before that: {', '.join(named)}"
                 raise OutputError(error.problems[0].what, more) from error
-            raise
+            else:
+                raise
         named.append(str(it.file.address))
+    return known
 
 
-def compared(address: ObjectAddress, nbytes: int, how: Callable[[], str]) -> Sent:
+def compared(address: ObjectAddress, nbytes: int, how: Callable[[], str], known: str = "") -> Sent:
     """What came to be there is what was sent, or it is removed, and an OutputError says so.
 
-    how: says how they were compared, or "" where they aren't the same
+    how:   says how they were compared, or "" where they aren't the same
+    known: the same, if it was asked already
     """
     try:
         with writing(address):
-            said = how()
+            said = known or how()
     except OutputError as error:
-        if isinstance(error.__cause__, Exception) and lacks_rights(error.__cause__):
+        cause = error.__cause__
+        if not isinstance(cause, Exception):
+            raise
+        if lacks_rights(cause):
             return Sent(address=address, nbytes=nbytes, compared="")
-        raise
+        raise OutputError(
+            f"{address} is there, and couldn't be compared with what was sent: {shown(cause)}",
+            "quantrecipe verify reads it and compares it, and --force sends it again",
+        ) from error
     if not said:
         with suppress(Exception):  # the error says that it is wrong
-            system, path = address.opened()
+            system, path = reopened(address)
             system.rm_file(path)
         raise OutputError(
             f"other bytes came to be in {address} than were sent, so it was removed", "send it again"
@@ -149,7 +178,7 @@ def compared(address: ObjectAddress, nbytes: int, how: Callable[[], str]) -> Sen
 def _how_it_is_the_same(sending: Sending) -> str:
     """For people; "" where it isn't."""
     # Not the one that it was sent with: in a transaction, some file systems open another file for reading, too.
-    system, path = sending.file.address.opened()
+    system, path = reopened(sending.file.address)
     system.invalidate_cache()
     info = system.info(path)
     if info["size"] != sending.file.nbytes:
@@ -174,7 +203,6 @@ def require_free(address: ObjectAddress, *, force: bool) -> None:
     if force:
         return
     with writing(address):
-        system, path = address.opened()
-        system.invalidate_cache()
+        system, path = reopened(address)
         if is_there(system, path):
             raise OutputError(f"{address} exists", "say --force to replace it, or name another file")

@@ -13,6 +13,7 @@ from support.store_kinds import KINDS, Stored, example_of_kind
 
 from quantrecipe.errors import OutputError
 from quantrecipe.model.objects import ObjectAddress
+from quantrecipe.output.uploads import sending as sending_module
 from quantrecipe.output.uploads import upload as module
 from quantrecipe.output.uploads.sending import Sending, in_transaction
 from quantrecipe.output.uploads.upload import Outgoing, require_writable, upload
@@ -95,6 +96,7 @@ def test_what_somebody_else_has_put_there_meanwhile_stays(scheme: str, stored: S
 
     with pytest.raises(OutputError, match=r"out.gguf exists; say --force"):
         upload([outgoing(f"{scheme}://store/made/out.gguf", content=meanwhile)])
+    assert stored.made() == {"store/made/out.gguf": sha256(b"precious")}
 
 
 def test_keys_that_may_not_write_are_told_before_the_work(scheme: str, stored: Stored) -> None:
@@ -113,20 +115,187 @@ def test_who_may_write_and_not_read_says_force(scheme: str, stored: Stored) -> N
     assert stored.made() == {"store/made/out.gguf": sha256(DATA)}
 
 
-@pytest.mark.parametrize("scheme", ["az", "webdav"], indirect=True)  # where closing a file gives it its name
+def nothing_is_there(stored: Stored) -> bool:
+    """Azure keeps blocks without a name for a week, and there is no request that removes them."""
+    return stored.made() == {} and [it for it in stored.unnamed if it != AZURE] == []
+
+
+AZURE = "store/made/out.gguf"
+"""What blocks without a name belong to there. Elsewhere, what has no name yet lies under another one, if under any."""
+
+
+def at(what: str, number: int, act: Callable[[], object]) -> Callable[[str], None]:
+    """Trouble at the time with this number that this is asked, and at no other."""
+    asked: list[str] = []
+
+    def trouble(it: str) -> None:
+        asked.append(it)
+        if it == what and asked.count(what) == number:
+            act()
+
+    return trouble
+
+
+def breaks() -> None:
+    raise ConnectionResetError("the server is gone")
+
+
+def interrupts() -> None:
+    raise KeyboardInterrupt
+
+
+BLOCKS = {"webdav": 1}
+"""The number of the last of two blocks and a rest that is whole, unless it is 2: webdav4 sends all at once."""
+
+
+def test_a_connection_that_ends_in_the_middle_leaves_nothing(scheme: str, stored: Stored) -> None:
+    url = f"{scheme}://store/made/out.gguf"
+    stored.trouble = at("block", BLOCKS.get(scheme, 2), breaks)
+    with pytest.raises(
+        OutputError, match=r"out.gguf can't be written: .*the server is gone.*; check the conn"
+    ):
+        upload([outgoing(url)])
+    assert nothing_is_there(stored)
+    upload([outgoing(url)])
+    assert stored.made() == {"store/made/out.gguf": sha256(DATA)}
+
+
+def test_ctrl_c_in_the_middle_leaves_nothing(scheme: str, stored: Stored) -> None:
+    """Where it arrives while a thread sends blocks, test_upload.py has it."""
+    stored.trouble = at("block", BLOCKS.get(scheme, 2), interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        upload([outgoing(f"{scheme}://store/made/out.gguf")])
+    assert nothing_is_there(stored)
+
+
+def test_a_large_request_is_sent_where_ctrl_c_arrives(scheme: str, stored: Stored) -> None:
+    """A thread can't be interrupted, and Python waits for it."""
+    threads: list[threading.Thread] = []
+    stored.trouble = lambda what: threads.append(threading.current_thread())
+    upload([outgoing(f"{scheme}://store/made/out.gguf")])
+    assert threads[-1] is threading.main_thread()
+    if scheme == "webdav":
+        assert set(threads) == {threading.main_thread()}
+
+
+@pytest.mark.parametrize("error", [breaks, interrupts], ids=["breaks", "interrupts"])
 def test_a_name_that_can_t_be_given_leaves_nothing(
+    error: Callable[[], None], scheme: str, stored: Stored
+) -> None:
+    """The last request fails."""
+    url = f"{scheme}://store/made/out.gguf"
+    stored.trouble = at("name", 1, error)
+    with pytest.raises((OutputError, KeyboardInterrupt)) as raised:
+        upload([outgoing(url)])
+    assert isinstance(raised.value, KeyboardInterrupt) or "check the connection" in str(raised.value)
+    assert nothing_is_there(stored)
+    upload([outgoing(url)])
+    assert stored.made() == {"store/made/out.gguf": sha256(DATA)}
+
+
+@pytest.mark.parametrize("there", [b"", b"older"], ids=["nothing", "an older one"])
+@pytest.mark.parametrize("scheme", [it for it in KINDS if it != "hdfs"], indirect=True)  # it was shown before
+def test_a_name_whose_answer_is_lost_is_given(there: bytes, scheme: str, stored: Stored) -> None:
+    """The last request was done, and its answer didn't come."""
+    if there:
+        stored.put("store/made/out.gguf", there)
+    stored.trouble = at("named", 1, breaks)
+    (sent,) = upload([outgoing(f"{scheme}://store/made/out.gguf")], force=bool(there))
+    assert stored.made() == {"store/made/out.gguf": sha256(DATA)}
+    assert sent.compared == ("the store's MD5" if scheme == "gs" else "reading it back")
+    asked = [it for it in stored.asked if it[0] == "store/made/out.gguf"]
+    assert len(asked) == len(set(asked))  # it is compared once
+
+
+@pytest.mark.parametrize("scheme", [it for it in KINDS if it != "hdfs"], indirect=True)
+def test_what_somebody_else_has_put_there_in_the_end_stays(scheme: str, stored: Stored) -> None:
+    def other() -> None:
+        stored.put("store/made/out.gguf", b"precious")
+        breaks()
+
+    stored.trouble = at("name", 1, other)
+    with pytest.raises(OutputError, match="the server is gone"):
+        upload([outgoing(f"{scheme}://store/made/out.gguf")])
+    assert stored.made() == {"store/made/out.gguf": sha256(b"precious")}
+
+
+@pytest.mark.parametrize("scheme", ["az"], indirect=True)
+def test_a_name_whose_answer_was_lost_stays_when_another_can_t_be_given(
     scheme: str, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last request fails, and the file may be there in spite of that."""
-    put = Stored.put
+    monkeypatch.setattr(sending_module, "_COMPLETE_WHEN_SHOWN", ())  # what isn't settled would be removed
+    lost, refused = at("named", 1, breaks), at("name", 2, breaks)
+    stored.trouble = lambda what: (lost(what), refused(what))
+    with pytest.raises(OutputError, match=f"2.gguf can't be written.*done before that: {scheme}://.*1.gguf"):
+        upload([outgoing(f"{scheme}://store/made/{number}.gguf", DATA[:100]) for number in (1, 2)])
+    assert stored.made() == {"store/made/1.gguf": sha256(DATA[:100])}
 
-    def late(self: Stored, path: str, data: bytes) -> None:
-        put(self, path, data)
-        raise TimeoutError("no answer")
 
-    monkeypatch.setattr(Stored, "put", late)
-    with pytest.raises(OutputError, match="no answer"):
+@pytest.mark.parametrize("scheme", [it for it in KINDS if it != "gs"], indirect=True)  # which says its MD5
+def test_a_file_that_can_t_be_read_back_stays_and_is_told(scheme: str, stored: Stored) -> None:
+    """It is whole, and was hours on its way."""
+    stored.trouble = at("read", 2, breaks)
+    said = "is there, and couldn't be compared with what was sent: ConnectionResetError: .*--force sends it again"
+    with pytest.raises(OutputError, match=said):
         upload([outgoing(f"{scheme}://store/made/out.gguf")])
+    assert stored.made() == {"store/made/out.gguf": sha256(DATA)}
+
+
+@pytest.mark.parametrize("scheme", ["az"], indirect=True)
+def test_half_of_a_file_that_an_unknown_store_shows_is_removed(
+    scheme: str, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file system that nobody here knows, and that gives a file its name when it is closed."""
+    monkeypatch.setattr(sending_module, "_COMPLETE_WHEN_SHOWN", ())
+
+    def half() -> None:
+        stored.put("store/made/out.gguf", DATA[: 9 * MIB])
+        breaks()
+
+    stored.trouble = at("name", 1, half)
+    with pytest.raises(OutputError, match="the server is gone"):
+        upload([outgoing(f"{scheme}://store/made/out.gguf")])
+    assert stored.made() == {}
+
+
+@pytest.mark.parametrize("scheme", ["sftp"], indirect=True)
+def test_connections_that_nobody_used_for_long_may_be_gone(scheme: str, stored: Stored) -> None:
+    """An upload takes hours, and what fsspec keeps is a connection over which nothing came meanwhile."""
+
+    def ends() -> None:
+        for it in stored.systems[:-1]:  # the last one is that over which it is sent
+            it.dead = True
+
+    address = ObjectAddress.parse(f"{scheme}://store/made/out.gguf")
+    assert address.opened()[0] is address.opened()[0]
+    stored.trouble = at("block", 2, ends)
+    upload([outgoing(address.url)])
+    assert stored.made() == {"store/made/out.gguf": sha256(DATA)}
+
+
+def test_a_store_that_refuses_connections_is_told_before_the_work(
+    scheme: str, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: object, path: str, **_: object) -> None:
+        raise ConnectionRefusedError("Connection refused")
+
+    address = ObjectAddress.parse(f"{scheme}://store/made/out.gguf")
+    monkeypatch.setattr(type(address.opened()[0]), "info", refused)
+    with pytest.raises(OutputError, match=r"Connection refused; check the connection, and run the same comm"):
+        require_writable([address], force=False)
+    assert stored.made() == {}
+
+
+@pytest.mark.parametrize("scheme", ["webdav"], indirect=True)
+def test_a_server_that_moves_nothing_is_told_before_the_work(scheme: str, stored: Stored) -> None:
+    """Some are reached under another name than they believe, and refuse to move a file to "another server"."""
+    stored.trouble = at("name", 1, breaks)
+    with pytest.raises(OutputError, match="webdav://store/made can't be written: ConnectionResetError"):
+        require_writable([ObjectAddress.parse("webdav://store/made/out.gguf")], force=False)
+    assert stored.made() == {}
+    stored.forbidden = {"move"}
+    with pytest.raises(OutputError, match="check the keys of this machine"):
+        require_writable([ObjectAddress.parse("webdav://store/made/out.gguf")], force=False)
     assert stored.made() == {}
 
 
@@ -154,6 +323,17 @@ def test_half_of_a_file_that_was_given_up_isn_t_sent_later(scheme: str, stored: 
     sending.give_up()
     del sending
     assert stored.made() == {}
+
+
+@pytest.mark.parametrize("scheme", ["sftp"], indirect=True)
+def test_what_is_given_up_is_closed_and_removed_over_the_same_connection(scheme: str, stored: Stored) -> None:
+    """Servers on Windows remove nothing that is open."""
+    address = ObjectAddress.parse(f"{scheme}://store/made/out.gguf")
+    sending = Sending(outgoing(address.url), in_transaction(address))
+    systems = len(stored.systems)
+    sending.give_up()
+    assert nothing_is_there(stored)
+    assert len(stored.systems) == systems
 
 
 def test_threads_share_no_connection(scheme: str, stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,6 +155,7 @@ def test_a_name_that_can_t_be_given_is_told_with_those_that_were(store: ObjectSe
     ):
         upload([outgoing("s3://bucket/made/first.gguf", b"first"), outgoing(f"s3://{OUT}")])
     assert OUT not in store.objects
+    assert store.uploads == {}  # its parts are given up
 
 
 def test_what_is_there_stays_unless_it_is_forced(store: ObjectServer) -> None:

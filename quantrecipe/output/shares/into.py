@@ -162,7 +162,7 @@ class _Files:
     """The parts of files, open where a worker is."""
 
     def __init__(self, fds: Sequence[int], into: IntoFiles) -> None:
-        self._fds, self._paths = fds, into.paths
+        self._fds, self._paths, self._token = fds, into.paths, into.token
         self._lock = Lock()
         # One system's memory is behind both, and the command has it put on the disk.
         self._settled = into.machine == _machine()
@@ -187,8 +187,16 @@ class _Files:
         return cls(fds, into)
 
     def put(self, segment: Segment, data: memoryview) -> None:
-        """OutputError where it can't be written."""
+        """OutputError where it can't be written, and where the file isn't unfinished any more.
+
+        A worker that was stopped for an hour may go on when somebody has put other bytes into the finished file.
+        """
         try:
+            if os.pread(self._fds[segment.file], len(self._token), 0) != self._token:
+                path = self._paths[segment.file]
+                raise OutputError(
+                    f"{path} was finished or given up meanwhile", "nothing: another worker did this"
+                )
             write_all(self._fds[segment.file], data, segment.begin, self._lock)
         except OSError as error:
             raise write_error(error, self._paths[segment.file]) from error

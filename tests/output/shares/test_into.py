@@ -125,6 +125,21 @@ def test_another_machine_waits_until_a_server_has_it(
         assert len(synced) == (len(done) if machine == "another" else 0)
 
 
+def test_who_comes_late_writes_nothing_to_a_finished_file(tmp_path: Path) -> None:
+    """It was stopped, and its unit was made by another; and then somebody wrote other bytes into the file."""
+    plan = plan_of_kind("dense", tmp_path, REGISTRY)
+    part = PartFile(tmp_path / "out.gguf", plan.files[0].nbytes)
+    make = into_files([part]).open(plan)
+    part.write(memoryview(b"GGUF of sixteen."), 0)
+    part.finish()
+    data = part.path.read_bytes()
+    maker = Maker(plan, REGISTRY, threads=1, nan="error", progress=by_executor.Silent())
+    with pytest.raises(OutputError, match="was finished or given up meanwhile"):
+        for unit in cut(plan, SMALL):
+            make(unit, maker)
+    assert part.path.read_bytes() == data
+
+
 def test_a_disk_that_can_t_take_it_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -179,6 +179,11 @@ class PartFile:
         """Make the file durable and give it its name. OutputError if it can't have it; the part is kept then."""
         give_names([self])
 
+    @property
+    def node(self) -> tuple[int, int]:
+        """(file system, number there): what the system knows the part by."""
+        return self._status.st_dev, self._status.st_ino
+
     def is_at(self, path: Path) -> bool:
         """True if this file has that name."""
         return _is_at(self._status, path)

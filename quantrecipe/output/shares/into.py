@@ -121,13 +121,13 @@ class IntoFiles(Into):
 
     paths:   their absolute paths
     token:   with what each of them begins until the headers are written, so a worker knows that it sees them
-    machine: on which the command runs
+    system:  by what the command's system knows the files: the machine, as it was started, and each file there
     part_bytes: of the parts of files to each of which one machine writes: more than pages and blocks of any file system
     """
 
     paths: Sequence[Path]
     token: bytes
-    machine: str
+    system: tuple[str, Sequence[tuple[int, int]]]
     part_bytes: int
 
     def layout(self, plan: Plan, *, placed: bool) -> Layout:
@@ -155,7 +155,8 @@ def into_files(parts: Sequence[PartFile]) -> IntoFiles:
         part.write(memoryview(token), 0)
         part.sync()  # a server has it
     paths = [part.part.resolve() for part in parts]
-    return IntoFiles(paths=paths, token=token, machine=_machine(), part_bytes=_PART_BYTES)
+    system = _machine(), [part.node for part in parts]
+    return IntoFiles(paths=paths, token=token, system=system, part_bytes=_PART_BYTES)
 
 
 class _Files:
@@ -164,8 +165,9 @@ class _Files:
     def __init__(self, fds: Sequence[int], into: IntoFiles) -> None:
         self._fds, self._paths, self._token = fds, into.paths, into.token
         self._lock = Lock()
-        # One system's memory is behind both, and the command has it put on the disk.
-        self._settled = into.machine == _machine()
+        status = [os.fstat(fd) for fd in fds]
+        # One system's memory is behind both then, and the command has it put on the disk.
+        self._settled = into.system == (_machine(), [(it.st_dev, it.st_ino) for it in status])
         weakref.finalize(self, _close, fds)
 
     @classmethod

@@ -40,7 +40,7 @@ from quantrecipe.registry import load_registry
 
 REGISTRY = load_registry(plugins=False)
 MIX = load_recipe("llama.cpp/Q4_K_M", registry=REGISTRY)
-UNSEEN = IntoFiles(paths=[Path("no-such-folder/out.gguf")], token=b"", machine="", part_bytes=1)
+UNSEEN = IntoFiles(paths=[Path("no-such-folder/out.gguf")], token=b"", system=("", []), part_bytes=1)
 ON_HUB = f"hf://{REPO}"
 WEIGHTS = "model.safetensors"
 STORED = f"bucket/models/tiny-code/{WEIGHTS}"

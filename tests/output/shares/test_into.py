@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,19 +111,21 @@ def test_what_is_returned_because_nobody_sees_the_files_is_written(
     assert same_files(result, apply_plan(plan, tmp_path / "peace.gguf", registry=REGISTRY))
 
 
-@pytest.mark.parametrize("machine", ["this one", "another"])
-def test_another_machine_waits_until_a_server_has_it(
-    machine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("other", ["", "machine", "mount"])
+def test_who_isn_t_of_the_same_system_waits_until_a_server_has_it(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of_kind("dense", tmp_path, REGISTRY)
     with PartFile(tmp_path / "out.gguf", plan.files[0].nbytes) as part:
         into = into_files([part])
-        if machine == "another":
+        if other == "machine":
             monkeypatch.setattr(module, "_machine", lambda: "another")
+        elif other == "mount":
+            into = replace(into, system=(into.system[0], [(part.node[0] + 1, part.node[1])]))
         synced: list[int] = []
         monkeypatch.setattr(os, "fsync", synced.append)
         done = delivered(plan, into)
-        assert len(synced) == (len(done) if machine == "another" else 0)
+        assert len(synced) == (len(done) if other else 0)
 
 
 def test_who_comes_late_writes_nothing_to_a_finished_file(tmp_path: Path) -> None:

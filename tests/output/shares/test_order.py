@@ -34,7 +34,7 @@ def sent(order: Order) -> Order:
     return pickle.loads(pickle.dumps(order))
 
 
-UNSEEN = IntoFiles(paths=[Path("no-such-folder/out.gguf")], token=b"", machine="", part_bytes=1)
+UNSEEN = IntoFiles(paths=[Path("no-such-folder/out.gguf")], token=b"", system=("", []), part_bytes=1)
 
 
 def outcomes(plan: Plan, registry: Registry, units: tuple[WorkUnit, ...], into: Into) -> list[Outcome]:

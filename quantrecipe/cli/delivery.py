@@ -65,10 +65,12 @@ class Delivery:
 
         if not in_parts:
             self.staging.require_no_parts()
-        # A file may have its name from an earlier run of the same: `upload_by` knows.
-        named = in_parts and self.staging.has_parts
+        finished = self.staging.is_finished(outputs, nan)
+        # A file may have its name from an earlier run of the same, which is found out when it is sent.
+        named = finished or (in_parts and self.staging.has_parts)
         require_writable(self.staging.addresses(outputs, self.folder), force=force or named)
-        return self.staging.begin(outputs, nan)
+        self.staging.begin(outputs, nan)
+        return finished
 
     def send_by(
         self,
@@ -142,9 +144,12 @@ class Delivery:
         self.staging.remove_if_empty()
 
     def send(self, ctx: Context, outputs: Sequence[tuple[Plan, Path]], *, force: bool) -> tuple[Sent, ...]:
-        """Upload what is written, and remove it here. OutputError where that can't be done: then it stays here."""
+        """Upload what is written, and remove it here. OutputError where that can't be done: then it stays here.
+
+        What an earlier run has sent before it ended isn't sent again.
+        """
         from quantrecipe.cli.progress import HashBar
-        from quantrecipe.output.uploads.upload import upload
+        from quantrecipe.output.uploads.upload import already_there, upload
 
         files = self.staging.outgoing(outputs, self.folder)
         kept = Problem(
@@ -154,14 +159,18 @@ class Delivery:
         try:
             with HashBar(ctx.err, "uploading") as bar:
                 bar.start(sum(it.nbytes for it in files))
-                sent = upload(files, force=force, advance=bar.read)
+                there = (
+                    {} if force else {it.address: it for it in map(already_there, files) if it is not None}
+                )
+                waiting = [it for it in files if it.address not in there]
+                there |= {it.address: it for it in upload(waiting, force=force, advance=bar.read)}
         except OutputError as error:
             raise OutputError([*error.problems, kept]) from error
         except BaseException:  # Ctrl-C
             print_note(ctx.err, kept)
             raise
         self.staging.remove()
-        return sent
+        return tuple(there[it.address] for it in files)
 
 
 def delivery_of(output: Path | ObjectAddress | None, out_dir: Path | ObjectAddress | None) -> Delivery | None:

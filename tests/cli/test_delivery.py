@@ -130,6 +130,40 @@ def test_ctrl_c_during_the_upload_keeps_what_is_written(
     assert here() == ["model.gguf", "peace.gguf"]
 
 
+def test_what_was_sent_before_the_end_isn_t_sent_again(
+    store: ObjectServer, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One shard got its name, and is whole; then the command was killed. Another file in its place is in the way."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    split = ("--split-max-size", "200K")
+    with monkeypatch.context() as patch:
+        patch.setattr(upload, "compared", killed)
+        assert apply(*split) == 130
+    shards = sorted(path for path in store.objects if path.startswith("bucket/made/"))
+    assert len(shards) > 1
+    data = {path: store.objects[path].data for path in shards}
+    del store.objects[shards[0]]
+    store.put(shards[1], data[shards[1]][:-1] + b"!")
+    capsys.readouterr()
+    store.asked.clear()
+    assert apply(*split) == 1
+    err = " ".join(capsys.readouterr().err.split())
+    assert f"s3://{shards[1]} exists; say --force to replace it" in err
+    assert f"all is written, and kept in {STAGED}" in err
+    assert not [it for it in store.asked if it.method == "PUT" and shards[0] in it.path]
+    store.put(shards[1], data[shards[1]])
+    store.asked.clear()
+    assert apply(*split, "--json") == 0
+    assert {it.path for it in store.asked if it.method == "PUT"} & set(shards) == {shards[0]}
+    told = json.loads(capsys.readouterr().out)["uploaded"]
+    assert [it["address"] for it in told] == [f"s3://{path}" for path in shards]
+    assert {path: store.objects[path].data for path in shards} == data
+    assert here() == ["model.gguf"]
+
+
 def test_what_is_there_is_kept_and_told_before_the_work(
     store: ObjectServer, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,9 @@ __all__ = [
     "SMALLEST",
     "Outgoing",
     "Sending",
+    "Sums",
     "block_bytes",
+    "blocks_of",
     "in_transaction",
     "is_there",
     "reopened",
@@ -85,10 +87,43 @@ def reopened(address: ObjectAddress) -> tuple[Any, str]:
     return address.opened(alone=address.scheme in _TEMPORARY)
 
 
+class Sums:
+    """Of a file's bytes, what stores say of theirs, too; and a hash of ours.
+
+    parts: the MD5 of each block of so many bytes
+    whole: of all, where stores of this kind say that
+    """
+
+    def __init__(self, file: Outgoing) -> None:
+        self.block = block_bytes(file.nbytes)
+        self.parts: list[bytes] = []
+        self.whole = None if file.address.scheme in _PARTS_HASHED else hashlib.md5(usedforsecurity=False)
+        self.digest = xxhash.xxh3_128()
+
+    def add(self, data: bytes) -> None:
+        """The next block."""
+        self.parts.append(hashlib.md5(data, usedforsecurity=False).digest())
+        if self.whole is not None:
+            self.whole.update(data)
+        self.digest.update(data)
+
+
+def blocks_of(pieces: Iterable[bytes], nbytes: int) -> Iterator[bytes]:
+    """The same bytes in blocks of so many; the last one may have fewer."""
+    buffer = bytearray()
+    for piece in pieces:
+        buffer += memoryview(piece)
+        while len(buffer) >= nbytes:
+            yield bytes(memoryview(buffer)[:nbytes])
+            del buffer[:nbytes]
+    if buffer:
+        yield bytes(buffer)
+
+
 class Sending:
     """A file on its way.
 
-    parts:   the MD5 of each block
+    sums:    of what was sent
     visible: it is shown under its name while it is sent
     """
 
@@ -97,16 +132,13 @@ class Sending:
     ) -> None:
         """system: of fsspec's, in a transaction"""
         self.file, self.system = file, system
-        self.block = block_bytes(file.nbytes)
-        self.parts: list[bytes] = []
-        self.whole = None if file.address.scheme in _PARTS_HASHED else hashlib.md5(usedforsecurity=False)
-        self.digest = xxhash.xxh3_128()
+        self.sums = Sums(file)
         self.path = file.address.opened()[1]
         self._advance = advance
         self._before = _may_be_there(self.system, self.path)
         self._settled = False
         self._beside = _beside(self.path) if file.address.scheme in _MOVED else ""
-        self._stream = self.system.open(self._beside or self.path, "wb", block_size=self.block)
+        self._stream = self.system.open(self._beside or self.path, "wb", block_size=self.sums.block)
         if hasattr(self._stream, "set_pipelined"):
             self._stream.set_pipelined(True)  # paramiko else waits for an answer after each 32 KiB
         self._closed_last = not self._beside and not _has_commit(self._stream)
@@ -118,18 +150,12 @@ class Sending:
 
         `send_what_waits` is to be called afterwards.
         """
-        buffer, sent = bytearray(), 0
-        for piece in self.file.content():
-            buffer += memoryview(piece)
-            while len(buffer) >= self.block:
-                if stop.is_set():
-                    return
-                self._write(bytes(memoryview(buffer)[: self.block]))
-                sent += self.block
-                del buffer[: self.block]
-        if buffer and not stop.is_set():
-            self._write(bytes(buffer))
-            sent += len(buffer)
+        sent = 0
+        for block in blocks_of(self.file.content(), self.sums.block):
+            if stop.is_set():
+                return
+            self._write(block)
+            sent += len(block)
         if stop.is_set():
             return
         if sent != self.file.nbytes:
@@ -210,10 +236,7 @@ class Sending:
 
     def _write(self, data: bytes) -> None:
         self._stream.write(data)
-        self.parts.append(hashlib.md5(data, usedforsecurity=False).digest())
-        if self.whole is not None:
-            self.whole.update(data)
-        self.digest.update(data)
+        self.sums.add(data)
         self._advance(len(data))
 
 

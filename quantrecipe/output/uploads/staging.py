@@ -48,26 +48,28 @@ class Staging:
         """name: the last part of the address. within: None for the current folder"""
         self.folder = (within or Path()) / f"{name}{_SUFFIX}"
 
-    def begin(self, outputs: Sequence[tuple[Plan, Path]], nan: Handling) -> bool:
-        """Make the folder, for these files. True where an earlier run has written all of them.
+    def is_finished(self, outputs: Sequence[tuple[Plan, Path]], nan: Handling) -> bool:
+        """An earlier run has written all of these files.
 
         A file has its name only when it is complete, so what has one is. OutputError where those of another run have
-        theirs, and where there can be no such folder.
+        theirs.
         """
         there = [path for path in _paths(outputs) if path.exists()]
-        run = _marker(outputs, nan)
-        if there and self._said() != run:
+        if there and self._said() != _marker(outputs, nan):
             raise OutputError(
                 f"{self.folder} holds finished files of another run, which weren't uploaded",
                 "move them away if you want them, and remove the folder",
             )
+        return len(there) == len(_paths(outputs))
+
+    def begin(self, outputs: Sequence[tuple[Plan, Path]], nan: Handling) -> None:
+        """Make the folder, for these files. OutputError where there can be none."""
         try:
             self.folder.mkdir(exist_ok=True)
             with whole_file(self.folder / _MARKER) as file:
-                file.write(json.dumps(run).encode() + b"\n")
+                file.write(json.dumps(_marker(outputs, nan)).encode() + b"\n")
         except OSError as error:
             raise write_error(error, self.folder) from error
-        return len(there) == len(_paths(outputs))
 
     def has_files(self, outputs: Sequence[tuple[Plan, Path]]) -> bool:
         """An earlier run has written one of these files here, or has begun to."""

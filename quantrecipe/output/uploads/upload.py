@@ -25,13 +25,15 @@ from quantrecipe.output.uploads.sending import (
     SMALLEST,
     Outgoing,
     Sending,
+    Sums,
+    blocks_of,
     in_transaction,
     is_there,
     reopened,
     writing,
 )
 
-__all__ = ["Outgoing", "Sent", "compared", "require_free", "require_writable", "upload"]
+__all__ = ["Outgoing", "Sent", "already_there", "compared", "require_free", "require_writable", "upload"]
 
 _CHUNK = 8 << 20  # bytes that are read back in one go
 _AT_ONCE = 4
@@ -80,6 +82,8 @@ def upload(
     OutputError where they can't be sent, where something is there by now (unless `force`), or other bytes came to be
     there. Nothing has its name then, but for what the error names.
     """
+    for file in files:
+        require_free(file.address, force=force)
     stop, sending = threading.Event(), list[Sending]()
     systems: dict[ObjectAddress | None, Any] = {}
     try:
@@ -109,7 +113,9 @@ def upload(
             it.give_up()
         raise
     return tuple(
-        compared(it.file.address, it.file.nbytes, partial(_how_it_is_the_same, it), known.get(it, ""))
+        compared(
+            it.file.address, it.file.nbytes, partial(_how_it_is_the_same, it.file, it.sums), known.get(it, "")
+        )
         for it in sending
     )
 
@@ -134,7 +140,7 @@ def _give_names(sending: Sequence[Sending]) -> dict[Sending, str]:
         except OutputError as error:
             if not it.visible:
                 with suppress(Exception):  # the store may be away; then the error is what it was
-                    known[it] = _how_it_is_the_same(it)
+                    known[it] = _how_it_is_the_same(it.file, it.sums)
             if known.get(it):  # it had been done, and only the answer was lost
                 it.settle()
             elif named:
@@ -175,27 +181,39 @@ def compared(address: ObjectAddress, nbytes: int, how: Callable[[], str], known:
     return Sent(address=address, nbytes=nbytes, compared=said)
 
 
-def _how_it_is_the_same(sending: Sending) -> str:
-    """For people; "" where it isn't."""
+def already_there(file: Outgoing) -> Sent | None:
+    """A file that an earlier run has sent; None where nothing has its name, or something else. OutputError."""
+    with writing(file.address):
+        system, path = reopened(file.address)
+        if not is_there(system, path) or system.info(path)["size"] != file.nbytes:
+            return None
+        sums = Sums(file)
+        for block in blocks_of(file.content(), sums.block):
+            sums.add(block)
+        how = _how_it_is_the_same(file, sums)
+    return Sent(address=file.address, nbytes=file.nbytes, compared=how) if how else None
+
+
+def _how_it_is_the_same(file: Outgoing, sums: Sums) -> str:
+    """What is there, and these sums, for people; "" where it isn't."""
     # Not the one that it was sent with: in a transaction, some file systems open another file for reading, too.
-    system, path = reopened(sending.file.address)
+    system, path = reopened(file.address)
     system.invalidate_cache()
     info = system.info(path)
-    if info["size"] != sending.file.nbytes:
+    if info["size"] != file.nbytes:
         return ""
     etag = str(info.get("ETag") or info.get("etag") or "").strip('"')
-    together = hashlib.md5(b"".join(sending.parts), usedforsecurity=False).hexdigest()
-    if etag == f"{together}-{len(sending.parts)}":
+    together = hashlib.md5(b"".join(sums.parts), usedforsecurity=False).hexdigest()
+    if etag == f"{together}-{len(sums.parts)}":
         return "the store's MD5 of its parts"
-    if sending.whole is not None:
-        md5 = sending.whole.digest()
+    if sums.whole is not None:
+        md5 = sums.whole.digest()
         if md5.hex() == etag or base64.b64encode(md5).decode() == info.get("md5Hash"):
             return "the store's MD5"
     digest = xxhash.xxh3_128()
-    for start in range(0, sending.file.nbytes, _CHUNK):
-        end = min(start + _CHUNK, sending.file.nbytes)
-        digest.update(system.cat_file(path, start=start, end=end))
-    return "reading it back" if digest.digest() == sending.digest.digest() else ""
+    for start in range(0, file.nbytes, _CHUNK):
+        digest.update(system.cat_file(path, start=start, end=min(start + _CHUNK, file.nbytes)))
+    return "reading it back" if digest.digest() == sums.digest.digest() else ""
 
 
 def require_free(address: ObjectAddress, *, force: bool) -> None:

@@ -37,10 +37,11 @@ def staging(tmp_path: Path) -> Staging:
 def test_files_are_ready_when_all_have_their_names(staging: Staging, tmp_path: Path) -> None:
     plan = planned(tmp_path, split=SplitLimits(max_bytes=300_000))
     outputs = [(plan, staging.folder / "out.gguf")]
-    assert staging.begin(outputs, "error") is False
+    assert staging.is_finished(outputs, "error") is False
+    staging.begin(outputs, "error")
     result = apply_plan(plan, outputs[0][1], registry=REGISTRY)
     assert len(result.paths) > 1
-    assert staging.begin(outputs, "error") is True
+    assert staging.is_finished(outputs, "error") is True
     files = staging.outgoing(outputs, ObjectAddress.parse("s3://bucket/made"))
     assert [str(it.address) for it in files] == [f"s3://bucket/made/{path.name}" for path in result.paths]
     assert [it.address for it in files] == staging.addresses(outputs, ObjectAddress.parse("s3://bucket/made"))
@@ -49,7 +50,7 @@ def test_files_are_ready_when_all_have_their_names(staging: Staging, tmp_path: P
         assert file.nbytes == len(data)
         assert [b"".join(file.content()) for _ in range(2)] == [data, data]
     result.paths[1].unlink()  # the run was killed while they got their names
-    assert staging.begin(outputs, "error") is False
+    assert staging.is_finished(outputs, "error") is False
 
 
 @pytest.mark.parametrize("other", ["plan", "nan", "model", "no marker", "half a marker"])
@@ -69,14 +70,14 @@ def test_files_of_another_run_are_in_the_way(other: str, staging: Staging, tmp_p
         case "half a marker":
             marker.write_bytes(marker.read_bytes()[:20])
     with pytest.raises(OutputError, match="holds finished files of another run, which weren't uploaded"):
-        staging.begin([(plan, path)], "allow" if other == "nan" else "error")
+        staging.is_finished([(plan, path)], "allow" if other == "nan" else "error")
     assert path.exists()
 
 
 def test_parts_of_another_run_are_not(staging: Staging, tmp_path: Path) -> None:
     staging.begin([(planned(tmp_path), staging.folder / "out.gguf")], "error")
     other = [(planned(tmp_path, "pure/Q4_K"), staging.folder / "out.gguf")]
-    assert staging.begin(other, "error") is False
+    assert staging.is_finished(other, "error") is False
 
 
 def test_the_folder_goes_when_nothing_is_in_it(staging: Staging, tmp_path: Path) -> None:

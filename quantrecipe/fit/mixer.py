@@ -197,7 +197,9 @@ class Mixer:
 
     def _comments(self, plan: Plan, budget: Budget, spending: Spending) -> list[str]:
         told = [f"{meter.key} {meter.text(meter.most)}" for meter in meters(budget, plan.written)]
-        limits = ", ".join(told + ([] if budget.kld is None else [f"kld {budget.kld:.4g}"]))
+        within = "" if budget.kld is None else f"kld {budget.kld:.4g}"
+        # The loss that is asked of the estimate, while mixes are tried, is none that anybody has asked for.
+        limits = ", ".join([*told, *filter(None, [self.request.aim or within])])
         said = [
             f"Made by `{self.request.asked_in}` for {plan.model.path.name} ({plan.model.arch}). Limits: {limits}.",
             f"Expected loss {spending.loss:.3g}, mean KL divergence in nats; losses are from: {self.losses.source}.",

@@ -58,6 +58,11 @@ class Goal:
             return found.kld
         return math.expm1(found.mean_cost - base.mean_cost)
 
+    @property
+    def limit(self) -> str:
+        """As limits are told: "kld 0.01", "perplexity +1 %"."""
+        return f"kld {self.most:.4g}" if self.key == "kld" else f"perplexity {100 * self.most:+.4g} %"
+
     def text(self, value: float) -> str:
         """For people."""
         return (
@@ -125,7 +130,8 @@ class _Reaching:
         expect: Callable[[Iterable[tuple[Plan, str]]], None] | None,
         at_once: Callable[[], int],
     ) -> None:
-        self._fitted, self._mixer, self._goal = fitted, fitted.mixer, goal
+        mixer = replace(fitted.mixer, request=replace(fitted.mixer.request, aim=goal.limit))
+        self._fitted, self._mixer, self._goal = fitted, mixer, goal
         self._evaluate, self._effort, self._text = evaluate, effort, text
         self._sensitivity = sensitivity or estimate(self._mixer.model, self._mixer.registry)
         self._hear, self._at_once = expect, at_once

@@ -27,6 +27,7 @@ class Request:
     ties:    patterns of tensors that get one type in each layer
     encoder: what makes the bytes, of the mix and of the presets beside it; None for each format by itself
     asked_in: the command that its recipes say they are made by
+    aim:     what mixes are tried for, as recipes say it: "kld 0.01"; "" where nothing is measured on a text
     """
 
     name: str
@@ -38,6 +39,7 @@ class Request:
     encoder: EncoderChoice | None = None
     allow_requantize: bool = False
     asked_in: str = "quantrecipe fit"
+    aim: str = ""
 
 
 def like_budget(plan: Plan, budget: Budget, *, of: LikeBytes = "tensors") -> Budget:

@@ -98,6 +98,7 @@ def test_the_engine_decides_what_is_within(tiny: Model, registry: Registry, time
     best = fitted(tiny, registry, replace(NOTHING, kld=0.01 / times)).plan
     assert nbytes(found.plan) <= 1.01 * nbytes(best)
     assert told.ended.startswith("--kld binds: this is the smallest mix that was found within it")
+    assert "Limits: kld 0.01." in found.text  # and not what was asked of the estimate
     assert len(told.tried) <= 10
     assert all(tried.within == (tried.kld <= 0.01) for tried in told.tried)
     assert "Tried on search.txt (8,192 positions): this mix has a mean KL divergence of 0.009" in " ".join(
@@ -122,6 +123,7 @@ def test_a_perplexity(tiny: Model, registry: Registry) -> None:
     found, told = reached(fitted(tiny, registry, replace(NOTHING, kld=0.01)), world, goal)
     assert 0.0093 < told.value <= 0.01
     assert told.value == pytest.approx(math.expm1(0.5 * world.loss(found.plan)), rel=1e-6)
+    assert "Limits: perplexity +1 %." in found.text
     assert "a perplexity of +0.9" in found.text or "a perplexity of +1.00 %" in found.text
 
 

@@ -3,6 +3,9 @@
     python benchmarks/uploads.py                    270 million weights to Q4_K and Q8_0, in three turns
     python benchmarks/uploads.py --layers 20 --rounds 5
 
+"By a worker" is the time of a worker that makes the file and sends it in parts meanwhile, and of the command, both in
+this process; it is held against what making and uploading take together.
+
 The store is a server of this machine in a process of its own, which keeps what it gets in memory and isn't counted. The
 time of a network isn't in these figures: they say what the upload takes of this machine's processors, in which the
 reading of the local file and all hashes are.
@@ -25,9 +28,11 @@ from models import write_llama
 from rich.console import Console
 from rich.table import Table
 
+from quantrecipe.executors.local import Threads
 from quantrecipe.model.objects import ObjectAddress
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
+from quantrecipe.output.uploads.by_executor import upload_by
 from quantrecipe.output.uploads.staging import pieces_of
 from quantrecipe.output.uploads.upload import Outgoing, upload
 from quantrecipe.planning import make_plan
@@ -60,14 +65,16 @@ def main() -> None:
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     server.start()
     os.environ.update(ours.recv())
-    table = Table("type", "size", "made, s", "uploaded, s", "uploaded, s/GB", "share")
+    table = Table(
+        "type", "size", "made, s", "uploaded, s", "uploaded, s/GB", "share", "by a worker, s", "of both"
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.gguf"
         write_llama(path, layers=given.layers, cols=2048, hidden=5632, vocab=8192)
         model = open_model(path, registry=registry)
         for name in RECIPES:
             plan = make_plan(load_recipe(name, registry=registry), model, registry=registry)
-            out, made, sent = Path(folder) / "out.gguf", [], []
+            out, made, sent, by_worker = Path(folder) / "out.gguf", [], [], []
             for _ in range(given.rounds):
                 begin = time.process_time()
                 apply_plan(plan, out, registry=registry, force=True, resume=True)
@@ -75,9 +82,14 @@ def main() -> None:
                 address = ObjectAddress.parse("s3://bucket/out.gguf")
                 file = Outgoing(address=address, nbytes=plan.nbytes, content=partial(pieces_of, out))
                 upload([file], force=True)
+                end = time.process_time()
+                with tempfile.TemporaryDirectory(dir=folder) as beside:
+                    worker = Threads({"workers": 1, "threads": 1})
+                    upload_by(worker, plan, [address], Path(beside), registry=registry, force=True)
                 made.append(middle - begin)
-                sent.append(time.process_time() - middle)
-            first, second = statistics.median(made), statistics.median(sent)
+                sent.append(end - middle)
+                by_worker.append(time.process_time() - end)
+            first, second, third = map(statistics.median, (made, sent, by_worker))
             size = plan.nbytes / 1e9
             table.add_row(
                 name,
@@ -86,6 +98,8 @@ def main() -> None:
                 f"{second:.2f}",
                 f"{second / size:.2f}",
                 f"{100 * second / first:.0f} %",
+                f"{third:.2f}",
+                f"{100 * third / (first + second):.0f} %",
             )
     Console().print(table)
     ours.send(None)

@@ -87,7 +87,7 @@ def upload_by(
     with ExitStack() as stack:
         kept = stack.enter_context(_Run(plan, folder, key, layout, progress, keep))
         if not kept.parts.uploads:
-            kept.parts.begin([Multipart.begin(address) for address in addresses])
+            kept.parts.begin(addresses)
         _require_free(kept.parts.uploads, force=force)
         into = IntoUpload(uploads=tuple(kept.parts.uploads), part_bytes=layout.part_bytes)
         order = order_of(
@@ -176,6 +176,9 @@ def _complete(uploads: Sequence[_Upload], *, force: bool) -> None:
     """Give all files their names, but those that have theirs from an earlier run. OutputError."""
     waiting = _require_free([upload for upload, _ in uploads], force=force)
     for upload, parts in uploads:
+        if upload not in waiting and not upload.is_there(parts):
+            raise upload.gone()
+    for upload, parts in uploads:
         if upload in waiting:
             upload.complete(parts)
 
@@ -261,7 +264,7 @@ _HEADER = -1
 class _SharedParts:
     """The parts that are sent from here, as soon as all units are done that have bytes of them.
 
-    nbytes: of what units return of them, together
+    nbytes: of what units that aren't done yet will return of them, together
     """
 
     def __init__(self, units: Sequence[WorkUnit], layout: Layout, kept: KeptParts) -> None:
@@ -276,7 +279,8 @@ class _SharedParts:
             self._add(_HEADER, list(layout.by_part(header)))
         for unit in units:
             edges = layout.of(unit).edges
-            self.nbytes += sum(edge.nbytes for edge in edges)
+            if unit.number not in kept.made:
+                self.nbytes += sum(edge.nbytes for edge in edges)
             self._add(unit.number, edges)
         for place in [place for place in self._parts if place in kept.parts]:
             self._is_sent(place)

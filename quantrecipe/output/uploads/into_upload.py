@@ -130,8 +130,12 @@ class _Parts:
             finally:
                 self._room.release()
 
-        for _, future in self._sent:
-            if future.done():
-                future.result()
+        try:
+            for _, future in self._sent:
+                if future.done():
+                    future.result()
+        except BaseException:
+            self._room.release()  # others wait for it, who are to be told as well
+            raise
         with self._lock:
             self._sent.append((file, self._pool.submit(send)))

@@ -498,3 +498,125 @@ def test_the_journal_says_no_secret(store: ObjectServer, folder: Path, tmp_path:
     assert object_server.SECRET not in "".join(lines)
     assert (folder / "parts.jsonl").stat().st_mode & 0o077 == 0
     assert {it.stat().st_mode & 0o077 for it in folder.glob("*.edges")} == {0}
+
+
+def without_md5s(store: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a store encrypts: what it calls an object says nothing of its bytes."""
+    put = store.put
+    monkeypatch.setattr(store, "put", lambda path, data, etag="": put(path, data, "0" * 32))
+
+
+def test_an_upload_that_somebody_gives_up_at_the_end_is_told(
+    store: ObjectServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has the name stays there: it is none of ours, though it has other bytes than were sent."""
+    plan, name = plan_of_kind("dense", tmp_path, REGISTRY), "bucket/made/out-0.gguf"
+    finish = module._SharedParts.finish
+
+    def finishing(self: Any, headers: Any) -> None:
+        finish(self, headers)
+        store.uploads.clear()
+
+    store.put(name, b"precious")
+    with monkeypatch.context() as patch:
+        patch.setattr(module._SharedParts, "finish", finishing)
+        with pytest.raises(OutputError, match=r"out-0.gguf can't be written: .*the upload is gone"):
+            uploaded(plan, folder, force=True)
+    assert store.objects[name].data == b"precious"
+    heard = Heard()
+    uploaded(plan, folder, force=True, progress=heard)
+    assert heard.all == ["started over: an upload that the store doesn't know any more"]
+    require_made(plan, store, tmp_path)
+
+
+def test_a_part_of_an_upload_that_is_gone_can_t_be_sent(
+    store: ObjectServer, folder: Path, tmp_path: Path
+) -> None:
+    plan = plan_of_kind("dense", tmp_path, REGISTRY)
+
+    def change(outcome: Outcome, count: int) -> Outcome:
+        store.uploads.clear()
+        return outcome
+
+    with pytest.raises(
+        OutputError, match=r"the upload is gone.*; run the same command again: it begins anew"
+    ):
+        uploaded(plan, folder, Changing(change))
+    uploaded(plan, folder)
+    require_made(plan, store, tmp_path)
+
+
+def test_what_was_begun_before_the_store_refused_is_given_up(
+    store: ObjectServer, folder: Path, tmp_path: Path
+) -> None:
+    store.trouble = lambda asked: (
+        "AccessDenied" if "uploads" in asked.query and "out-1" in asked.path else None
+    )
+    with pytest.raises(OutputError, match=r"out-1.gguf can't be written"):
+        uploaded(plan_of_kind("shards", tmp_path, REGISTRY), folder)
+    assert nothing_is_left(store, folder)
+
+
+def test_a_file_that_has_its_name_is_known_without_an_md5(
+    store: ObjectServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of several has it; the second was refused."""
+    without_md5s(store, monkeypatch)
+    plan = plan_of_kind("shards", tmp_path, REGISTRY)
+    store.trouble = lambda asked: (
+        "AccessDenied"
+        if asked.method == "POST" and "out-1" in asked.path and "uploadId" in asked.query
+        else None
+    )
+    with pytest.raises(OutputError, match=r"out-1.gguf can't be written"):
+        uploaded(plan, folder)
+    store.trouble = lambda asked: None
+    result, _ = uploaded(plan, folder)
+    assert result.left == plan.size
+    require_made(plan, store, tmp_path)
+
+
+def test_a_store_that_can_t_say_what_has_the_name_is_an_error_of_ours(
+    store: ObjectServer, folder: Path, tmp_path: Path
+) -> None:
+    plan = plan_of_kind("dense", tmp_path, REGISTRY)
+    with pytest.raises(OutputError):
+        uploaded(plan, folder, ending_after(4, OutputError("the disk is gone")))
+    store.uploads.clear()
+    store.trouble = lambda asked: "BadDigest" if "/made/" in asked.path and not asked.query else None
+    with pytest.raises(OutputError, match=r"out-0.gguf can't be written"):
+        uploaded(plan, folder)
+
+
+def test_who_may_not_list_parts_is_told_before_the_work(
+    store: ObjectServer, folder: Path, tmp_path: Path
+) -> None:
+    store.trouble = lambda asked: (
+        "AccessDenied" if asked.method == "GET" and "uploadId" in asked.query else None
+    )
+    with pytest.raises(OutputError, match=r"s3:ListMultipartUploadParts"):
+        uploaded(
+            plan_of_kind("dense", tmp_path, REGISTRY),
+            folder,
+            ending_after(0, AssertionError("nobody is to work")),
+        )
+    assert nothing_is_left(store, folder)
+
+
+def test_what_lies_here_already_needs_no_more_room(
+    store: ObjectServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    require = module.require_space
+
+    def requiring(wanted: Any, **more: Any) -> None:
+        ((_, nbytes),) = wanted = list(wanted)
+        asked.append(nbytes)
+        require(wanted, **more)
+
+    monkeypatch.setattr(module, "require_space", requiring)
+    plan = plan_of_kind("dense", tmp_path, REGISTRY)
+    with pytest.raises(OutputError):
+        uploaded(plan, folder, ending_after(6, OutputError("the disk is gone")))
+    uploaded(plan, folder)
+    assert 0 < asked[1] < asked[0]

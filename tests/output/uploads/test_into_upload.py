@@ -127,3 +127,36 @@ def test_who_makes_more_than_can_be_sent_waits(plan: Plan, monkeypatch: pytest.M
         may_go.set()
         thread.join(60)
         assert written == [0, 1, 2]
+
+
+def test_all_threads_are_told_what_can_t_be_sent(plan: Plan) -> None:
+    """However many they are: none waits for room that another, which was told before, has taken."""
+
+    def refuse(number: int) -> None:
+        raise OutputError("the store is gone")
+
+    (unit,) = cut(plan, 1 << 40)
+    own = Layout(plan, PART).of(unit).own[0]
+    told: list[OutputError] = []
+
+    def write(begin: int) -> None:
+        try:
+            parts.put(Segment(file=0, begin=begin, end=begin + PART), memoryview(bytes(PART)))
+        except OutputError as error:
+            told.append(error)
+
+    with parts_of(plan, unit, [Heard(refuse)]) as parts:
+        write(own.begin)
+        with pytest.raises(OutputError):
+            parts._sent[0][1].result()
+        count = 2 * (module._AT_ONCE + module._WAITING)
+        assert own.nbytes > (count + 1) * PART
+        threads = [
+            threading.Thread(target=write, args=(own.begin + number * PART,), daemon=True)
+            for number in range(1, count + 1)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert len(told) == count

@@ -19,7 +19,6 @@ from quantrecipe.output.shares.make import MadeRange, MadeUnit
 from quantrecipe.output.shares.units import WorkUnit, cut
 from quantrecipe.output.uploads.into_upload import UploadedUnit
 from quantrecipe.output.uploads.kept_parts import JOURNAL, KeptParts
-from quantrecipe.output.uploads.multipart import Multipart
 from quantrecipe.registry import load_registry
 
 REGISTRY = load_registry(plugins=False)
@@ -64,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
 
 def begun(folder: Path, layout: Layout) -> KeptParts:
     kept = KeptParts(folder, KEY, layout)
-    kept.begin([Multipart.begin(ObjectAddress.parse("s3://bucket/made/out.gguf"))])
+    kept.begin([ObjectAddress.parse("s3://bucket/made/out.gguf")])
     kept.add_cut(SMALL)
     return kept
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +138,14 @@ def test_all_threads_are_told_what_can_t_be_sent(plan: Plan) -> None:
 
     (unit,) = cut(plan, 1 << 40)
     own = Layout(plan, PART).of(unit).own[0]
-    told: list[OutputError] = []
+    told, count_told = list[OutputError](), threading.Semaphore(0)
 
     def write(begin: int) -> None:
         try:
             parts.put(Segment(file=0, begin=begin, end=begin + PART), memoryview(bytes(PART)))
         except OutputError as error:
             told.append(error)
+            count_told.release()
 
     with parts_of(plan, unit, [Heard(refuse)]) as parts:
         write(own.begin)
@@ -157,6 +159,45 @@ def test_all_threads_are_told_what_can_t_be_sent(plan: Plan) -> None:
         ]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join(20)
-        assert len(told) == count
+        assert all(count_told.acquire(timeout=60) for _ in threads)
+        assert {str(error) for error in told} == {"the store is gone"}
+
+
+def test_parts_between_tensors_are_sent(plan: Plan) -> None:
+    """Of a file whose tensors lie far from each other, some parts have nothing that anybody makes."""
+    (file,) = plan.files
+    last = max(file.assignments, key=lambda it: it.offset)
+    moved = replace(last, offset=last.offset + 4 * PART)
+    assignments = tuple(moved if it is last else it for it in file.assignments)
+    far = replace(file, assignments=assignments, nbytes=file.nbytes + 4 * PART)
+    upload = Heard()
+    (unit,) = cut(plan, 1 << 40)
+    with parts_of(replace(plan, files=(far,)), unit, [upload]) as parts:
+        parts.settle()
+    assert len(upload.parts) in (3, 4)
+    first = min(upload.parts)
+    assert first * PART >= last.offset - 4 * PART
+    assert (max(upload.parts) + 1) * PART <= moved.offset
+    assert set(upload.parts.values()) == {bytes(PART)}
+
+
+def test_nothing_is_sent_any_more_when_the_unit_has_ended(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is on its way is waited for, and what waits isn't sent: a second try of the unit would be overtaken."""
+    monkeypatch.setattr(module, "_AT_ONCE", 1)
+    begun, ended = threading.Event(), threading.Event()
+
+    def slow(number: int) -> None:
+        begun.set()
+        ended.wait(1)  # nobody sets it: so long it takes
+
+    upload = Heard(slow)
+    own = Layout(plan, PART).of(largest(plan)).own[0]
+    with pytest.raises(KeyError), parts_of(plan, largest(plan), [upload]) as parts:
+        for begin in (own.begin, own.begin + PART):
+            parts.put(Segment(file=0, begin=begin, end=begin + PART), memoryview(bytes(PART)))
+        assert begun.wait(60)
+        raise KeyError
+    assert not any(it.is_alive() for it in parts._pool._threads)
+    assert [*upload.parts] == [own.begin // PART]

@@ -620,3 +620,18 @@ def test_what_lies_here_already_needs_no_more_room(
         uploaded(plan, folder, ending_after(6, OutputError("the disk is gone")))
     uploaded(plan, folder)
     assert 0 < asked[1] < asked[0]
+
+
+def test_edges_go_when_the_parts_with_them_are_sent(
+    store: ObjectServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, seen = module._SharedParts.finish, list[list[Path]]()
+
+    def finishing(self: Any, headers: Any) -> None:
+        seen.append(list(folder.glob("*.edges")))  # the header's part is still to come
+        finish(self, headers)
+        seen.append(list(folder.glob("*.edges")))
+
+    monkeypatch.setattr(module._SharedParts, "finish", finishing)
+    uploaded(plan_of_kind("dense", tmp_path, REGISTRY), folder)
+    assert [bool(it) for it in seen] == [True, False]

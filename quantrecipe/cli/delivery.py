@@ -99,7 +99,6 @@ class Delivery:
                 keep=keep_asked(ctx.err, progress, keep_part=keep_part),
                 **more,
             )
-        self.staging.remove()
         return replace(result, paths=tuple(output_paths(path, len(plan.files)))), sent
 
     def send_pieces(

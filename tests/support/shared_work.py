@@ -6,10 +6,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from quantrecipe.api import Executor, Order, Outcome, Workers
+from quantrecipe.executors.local import Threads
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import Result
@@ -27,7 +31,7 @@ from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
-__all__ = ["KINDS", "SMALL", "HeldProcess", "plan_of_kind", "same_files", "small_row_units"]
+__all__ = ["KINDS", "SMALL", "Changing", "HeldProcess", "plan_of_kind", "same_files", "small_row_units"]
 
 SMALL = 60_000
 """Bytes of a unit with which these models are cut in the middle of matrices, and between experts."""
@@ -124,6 +128,41 @@ class HeldProcess:
     def let_go(self) -> None:
         """Have it go on."""
         self.mark.unlink(missing_ok=True)
+
+
+class Changing(Executor):
+    """A thread whose results go through `change`, each with its number, counted from 1."""
+
+    name, summary = "changing", "for tests"
+
+    def __init__(self, change: Callable[[Outcome, int], Outcome]) -> None:
+        super().__init__()
+        self.change = change
+
+    def open(self, order: Order) -> Workers:
+        return _ChangingWorkers(Threads({"workers": 1}).open(order), self.change)
+
+
+class _ChangingWorkers(Workers):
+    def __init__(self, inner: Workers, change: Callable[[Outcome, int], Outcome]) -> None:
+        self._inner, self._change, self._count = inner, change, 0
+
+    @property
+    def width(self) -> int:
+        return self._inner.width
+
+    def begin(self, task: Any) -> None:
+        self._inner.begin(task)
+
+    def ended(self, seconds: float) -> Outcome | None:
+        found = self._inner.ended(seconds)
+        if found is None:
+            return None
+        self._count += 1
+        return self._change(found, self._count)
+
+    def close(self) -> None:
+        self._inner.close()
 
 
 def _main() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from quantrecipe.api import Executor, Task
@@ -39,7 +39,7 @@ from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.remote_files import place_of, remote_file, settle
 
-__all__ = ["apply_by", "require_as_made", "tasks_of", "tell", "unchecked"]
+__all__ = ["Tally", "apply_by", "require_as_made", "tasks_of", "tell", "unchecked"]
 
 _WORKERS = 16
 """For how many workers the work is cut where pieces may be gone on with: more of them still have several units each."""
@@ -129,10 +129,8 @@ def _to_files(
     """Have all units made where they belong, but those that an earlier run has left there."""
     plan, paths, progress = files.plan, files.paths, files.progress
     forget(paths[0])
-    sources, gathered = ChangedSources(plan.model), Gathered()
-    read = 0
-    from_store: list[str] = []
-    problems: dict[str, None] = {}  # several workers may have the same
+    sources, tally = ChangedSources(plan.model), Tally(plan)
+    gathered = tally.gathered
     with ExitStack() as stack:
         parts = [
             stack.enter_context(PartFile(path, file.nbytes, force=files.force, keep=True))
@@ -162,18 +160,15 @@ def _to_files(
             progress.start(sum(unit.size for unit in units))
             for unit in units:
                 if (there := left.made.get(unit.number)) is not None:
-                    gathered.add(Path(), there)
-                    read += there.nbytes
+                    tally.add_left(unit, there)
+                    tally.read += there.nbytes
                     progress.advance(unit.size, there.nbytes, 0)
             missing = [unit for unit in units if unit.number not in left.made]
             for task, done in run_tasks(workers, tasks_of(missing), told=progress.told):
                 made = done.made
                 _write_edges(task.given, done, layouts[done.placed], parts)
                 noted.note(task.given, made)
-                gathered.add(Path(), made)
-                read += made.read
-                from_store += made.from_store
-                problems |= dict.fromkeys(made.problems)
+                tally.add(made)
                 tell(plan, task.given, progress, made)
         gathered.settle()
         try:
@@ -186,23 +181,61 @@ def _to_files(
         write_headers(plan, parts, gathered.sources, gathered.written, gathered.remarked)
         earlier.written()
         give_names(parts)
-    return Result(
-        paths=tuple(paths),
-        nbytes=plan.nbytes,
-        threads=width,
-        seconds=time.perf_counter() - begin,
-        compile_seconds=compiled,
-        read=read,
-        hashes={a.tensor.name: gathered.sources[a.owner or a.tensor.name] for a in plan.assignments},
-        nonfinite=gathered.lost,
-        remarks=gathered.remarks,
-        reused=(),
-        from_store=tuple(from_store),
-        store_problems=tuple(problems),
-        left=sum(unit.size for unit in units if unit.number in left.made),
-        differing=left.differing,
-        unchecked=unchecked(plan),
-    )
+    seconds = time.perf_counter() - begin
+    return tally.result(paths, width, seconds=seconds, compiled=compiled, differing=left.differing)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is known of a run from the units that were made. left: weights that an earlier run had made"""
+
+    plan: Plan
+    gathered: Gathered = field(default_factory=Gathered)
+    read: int = 0
+    left: int = 0
+    from_store: list[str] = field(default_factory=list)
+    problems: dict[str, None] = field(default_factory=dict)
+
+    def add(self, made: MadeUnit) -> None:
+        """A worker has made it."""
+        self.gathered.add(Path(), made)
+        self.read += made.read
+        self.from_store += made.from_store
+        self.problems |= dict.fromkeys(made.problems)  # several workers may have the same
+
+    def add_left(self, unit: WorkUnit, made: MadeUnit) -> None:
+        """An earlier run had made it."""
+        self.gathered.add(Path(), made)
+        self.left += unit.size
+
+    def result(
+        self,
+        paths: Sequence[Path],
+        threads: int,
+        *,
+        seconds: float,
+        compiled: float,
+        differing: tuple[str, ...] = (),
+    ) -> Result:
+        """To be asked at the end. compiled: the seconds that kernels took before"""
+        found = self.gathered
+        return Result(
+            paths=tuple(paths),
+            nbytes=self.plan.nbytes,
+            threads=threads,
+            seconds=seconds,
+            compile_seconds=compiled,
+            read=self.read,
+            hashes={a.tensor.name: found.sources[a.owner or a.tensor.name] for a in self.plan.assignments},
+            nonfinite=found.lost,
+            remarks=found.remarks,
+            reused=(),
+            from_store=tuple(self.from_store),
+            store_problems=tuple(self.problems),
+            left=self.left,
+            differing=differing,
+            unchecked=unchecked(self.plan),
+        )
 
 
 def unchecked(plan: Plan) -> tuple[Path, ...]:

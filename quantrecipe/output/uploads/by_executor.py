@@ -27,8 +27,7 @@ from quantrecipe.output.headers import encoded_headers
 from quantrecipe.output.progress import Progress, Silent
 from quantrecipe.output.resume import MET_AGAIN, Keep
 from quantrecipe.output.run_key import run_key
-from quantrecipe.output.shares.assemble import Gathered
-from quantrecipe.output.shares.by_executor import require_as_made, tasks_of, tell, unchecked
+from quantrecipe.output.shares.by_executor import Tally, require_as_made, tasks_of, tell
 from quantrecipe.output.shares.layout import Layout, PartPlace, Segment
 from quantrecipe.output.shares.order import order_of
 from quantrecipe.output.shares.units import WorkUnit, cut, unit_bytes
@@ -80,14 +79,12 @@ def upload_by(
     require_statistics(plan)
     layout = Layout(plan, block_bytes(max(file.nbytes for file in plan.files)))
     key = run_key(plan, nan=handling) | {"addresses": [str(it) for it in addresses]}
-    sources, gathered = ChangedSources(plan.model), Gathered()
-    read = 0
-    from_store: list[str] = []
-    problems: dict[str, None] = {}
+    sources, tally = ChangedSources(plan.model), Tally(plan)
+    gathered = tally.gathered
     with ExitStack() as stack:
         kept = stack.enter_context(_Run(plan, folder, key, layout, progress, keep))
         if not kept.parts.uploads:
-            kept.parts.begin([Multipart.begin(address) for address in addresses])
+            kept.parts.begin(addresses)
         _require_free(kept.parts.uploads, force=force)
         into = IntoUpload(uploads=tuple(kept.parts.uploads), part_bytes=layout.part_bytes)
         order = order_of(
@@ -109,17 +106,14 @@ def upload_by(
             progress.start(sum(unit.size for unit in units))
             left = dict(kept.parts.made)
             for number, there in left.items():
-                gathered.add(Path(), there)
+                tally.add_left(units[number], there)
                 progress.advance(units[number].size, there.nbytes, 0)
             missing = [unit for unit in units if unit.number not in left]
             for task, done in run_tasks(workers, tasks_of(missing), told=progress.told):
                 require_as_made(task.given, done)
                 kept.parts.add_unit(done)
                 shared.made(task.given)
-                gathered.add(Path(), done.made)
-                read += done.made.read
-                from_store += done.made.from_store
-                problems |= dict.fromkeys(done.made.problems)
+                tally.add(done.made)
                 tell(plan, task.given, progress, done.made)
         gathered.settle()
         try:
@@ -133,24 +127,7 @@ def upload_by(
         uploads = _uploads(kept.parts, layout)
         _complete(uploads, force=force)
     sent = tuple(_sent(upload, parts) for upload, parts in uploads)
-    result = Result(
-        paths=(),
-        nbytes=plan.nbytes,
-        threads=width,
-        seconds=time.perf_counter() - begin,
-        compile_seconds=compiled,
-        read=read,
-        hashes={a.tensor.name: gathered.sources[a.owner or a.tensor.name] for a in plan.assignments},
-        nonfinite=gathered.lost,
-        remarks=gathered.remarks,
-        reused=(),
-        from_store=tuple(from_store),
-        store_problems=tuple(problems),
-        left=sum(units[number].size for number in left),
-        differing=(),
-        unchecked=unchecked(plan),
-    )
-    return result, sent
+    return tally.result((), width, seconds=time.perf_counter() - begin, compiled=compiled), sent
 
 
 _Upload = tuple[Multipart, list[SentPart]]
@@ -175,6 +152,9 @@ def _require_free(uploads: Sequence[Multipart], *, force: bool) -> list[Multipar
 def _complete(uploads: Sequence[_Upload], *, force: bool) -> None:
     """Give all files their names, but those that have theirs from an earlier run. OutputError."""
     waiting = _require_free([upload for upload, _ in uploads], force=force)
+    for upload, parts in uploads:
+        if upload not in waiting and not upload.is_there(parts):
+            raise upload.gone()
     for upload, parts in uploads:
         if upload in waiting:
             upload.complete(parts)
@@ -233,7 +213,8 @@ class _Run:
             return
         said = Problem(
             what=f"{self.share:.0%} of the work is in the store, as parts without a name, which {self._folder} lists",
-            remedy="the same command goes on with it; Ctrl-C in it gives them up",
+            remedy="the same command goes on with it; if you don't want that, remove the folder and, in the store, "
+            "parts of uploads that were never completed",
         )
         error.problems = (*error.problems, said)
         error.args = ("\n".join(map(str, error.problems)),)
@@ -261,7 +242,7 @@ _HEADER = -1
 class _SharedParts:
     """The parts that are sent from here, as soon as all units are done that have bytes of them.
 
-    nbytes: of what units return of them, together
+    nbytes: of what units that aren't done yet will return of them, together
     """
 
     def __init__(self, units: Sequence[WorkUnit], layout: Layout, kept: KeptParts) -> None:
@@ -276,7 +257,8 @@ class _SharedParts:
             self._add(_HEADER, list(layout.by_part(header)))
         for unit in units:
             edges = layout.of(unit).edges
-            self.nbytes += sum(edge.nbytes for edge in edges)
+            if unit.number not in kept.made:
+                self.nbytes += sum(edge.nbytes for edge in edges)
             self._add(unit.number, edges)
         for place in [place for place in self._parts if place in kept.parts]:
             self._is_sent(place)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from quantrecipe.output.shares.into import Delivered, Into, Making, UnitSink
@@ -97,7 +97,6 @@ class _Parts:
         """Wait until all are sent. OutputError where one can't be."""
         for place in [place for place, left in self._left.items() if not left]:
             self._send(place, self._buffer(place))  # nothing but what lies between tensors
-        wait([future for _, future in self._sent])
         return tuple((file, future.result()) for file, future in self._sent)
 
     def _put(self, piece: Segment, data: memoryview) -> None:
@@ -130,8 +129,12 @@ class _Parts:
             finally:
                 self._room.release()
 
-        for _, future in self._sent:
-            if future.done():
-                future.result()
+        try:
+            for _, future in self._sent:
+                if future.done():
+                    future.result()
+        except BaseException:
+            self._room.release()  # others wait for it, who are to be told as well
+            raise
         with self._lock:
             self._sent.append((file, self._pool.submit(send)))

@@ -70,10 +70,11 @@ class KeptParts:
         """Nothing is done."""
         return not self.made
 
-    def begin(self, uploads: Sequence[Multipart]) -> None:
-        """Note that these were begun."""
-        self.uploads = list(uploads)
-        said = [[str(it.address), it.upload] for it in uploads]
+    def begin(self, addresses: Iterable[ObjectAddress]) -> None:
+        """Begin an upload for each file, and note them. OutputError where nothing may be written there."""
+        for address in addresses:
+            self.uploads.append(Multipart.begin(address))  # given up, too, if the next one is refused
+        said = [[str(it.address), it.upload] for it in self.uploads]
         part_bytes = self._layout.part_bytes
         self._journal.append(
             {"quantrecipe-parts": _FORMAT, "key": self._key, "part_bytes": part_bytes, "uploads": said}
@@ -219,7 +220,7 @@ class KeptParts:
         upload = self.uploads[file]
         there = upload.listed()
         noted = [self.parts[place] for place in sorted(self.parts) if place[0] == file]
-        if there is None and noted and upload.is_complete(noted):
+        if there is None and noted and upload.is_there(noted):
             return {part.number: (part.nbytes, part.etag) for part in noted}
         return there
 

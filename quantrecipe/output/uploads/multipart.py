@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from quantrecipe.model.objects import ObjectAddress
+from quantrecipe.errors import OutputError
+from quantrecipe.model.objects import ObjectAddress, lacks_rights, shown
 from quantrecipe.output.uploads.sending import writing
 
 __all__ = ["Multipart", "SentPart", "takes_parts"]
@@ -65,12 +66,17 @@ class Multipart:
         """Send a part; one that was sent before is replaced. The store holds it against its MD5. OutputError."""
         md5 = hashlib.md5(data, usedforsecurity=False)
         with writing(self.address):
-            told = self._call(
-                "upload_part",
-                PartNumber=number + 1,
-                Body=bytes(data),
-                ContentMD5=base64.b64encode(md5.digest()).decode(),
-            )
+            try:
+                told = self._call(
+                    "upload_part",
+                    PartNumber=number + 1,
+                    Body=bytes(data),
+                    ContentMD5=base64.b64encode(md5.digest()).decode(),
+                )
+            except FileNotFoundError as error:
+                if _code(error) != _GONE:
+                    raise
+                raise self.gone() from error
         return SentPart(number=number, nbytes=len(data), md5=md5.hexdigest(), etag=_bare(told["ETag"]))
 
     def listed(self) -> dict[int, tuple[int, str]] | None:
@@ -85,6 +91,14 @@ class Multipart:
                     if _code(error) != _GONE:
                         raise
                     return None
+                except Exception as error:
+                    if not lacks_rights(error):
+                        raise
+                    raise OutputError(
+                        f"the parts that were sent of {self.address} can't be listed: {shown(error)}",
+                        "allow the keys of this machine to list them (s3:ListMultipartUploadParts); or leave out "
+                        "--executor, and the file is sent from here, which needs no such list",
+                    ) from error
                 for part in told.get("Parts", ()):
                     found[part["PartNumber"] - 1] = (part["Size"], _bare(part["ETag"]))
                 if not told.get("IsTruncated"):
@@ -98,9 +112,27 @@ class Multipart:
             try:
                 self._call("complete_multipart_upload", MultipartUpload={"Parts": said})
             except FileNotFoundError as error:
-                # An answer that was lost on its way makes the store be asked once more, for what is done.
-                if _code(error) != _GONE or not self.is_complete(parts):
+                if _code(error) != _GONE:
                     raise
+                # An answer that was lost on its way makes the store be asked once more, for what is done.
+                if not self.is_there(parts):
+                    raise self.gone() from error
+
+    def gone(self) -> OutputError:
+        """What to raise where the store doesn't know the upload any more."""
+        return OutputError(
+            f"{self.address} can't be written: the upload is gone, since somebody, or a rule of the bucket, has given "
+            "it up",
+            "run the same command again: it begins anew",
+        )
+
+    def is_there(self, parts: Sequence[SentPart]) -> bool:
+        """True where the file has its name, and is made of these parts. OutputError where the store can't say."""
+        with writing(self.address):
+            try:
+                return bool(self.compared(parts))
+            except (FileNotFoundError, PermissionError):
+                return False
 
     def is_complete(self, parts: Sequence[SentPart]) -> bool:
         """True where the file has its name, and the store says that it is made of these parts."""

@@ -31,7 +31,7 @@ from quantrecipe.output.uploads.kept_parts import JOURNAL
 from quantrecipe.output.uploads.sending import Outgoing
 from quantrecipe.output.write_errors import write_error
 from quantrecipe.plan.plan import Plan
-from quantrecipe.whole_file import whole_file
+from quantrecipe.whole_file import remove_unfinished, whole_file
 
 __all__ = ["Staging", "pieces_of"]
 
@@ -108,6 +108,7 @@ class Staging:
 
     def remove_if_empty(self) -> None:
         """Nothing is kept of what was written."""
+        remove_unfinished(self.folder / _MARKER)
         with suppress(OSError):
             if [it.name for it in self.folder.iterdir()] == [_MARKER]:
                 self.remove()

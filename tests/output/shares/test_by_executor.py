@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import pytest
 from support.huggingface import MODELS, write_model
-from support.shared_work import KINDS, SMALL, plan_of_kind, same_files
+from support.shared_work import KINDS, SMALL, Changing, plan_of_kind, same_files
 
-from quantrecipe.api import Executor, Order, Outcome, Task, Workers
+from quantrecipe.api import Executor, Order, Outcome, Workers
 from quantrecipe.errors import NonFiniteError, OutputError
 from quantrecipe.executors.local import Processes, Threads
 from quantrecipe.model.open_model import open_model
@@ -82,41 +82,6 @@ def test_processes_make_the_same(
     assert same_files(result, apply_plan(plan, tmp_path / "peace.gguf", registry=registry))
 
 
-class _Changing(Executor):
-    """Threads whose results go through `change`."""
-
-    name, summary = "changing", "for tests"
-
-    def __init__(self, change) -> None:
-        super().__init__()
-        self.change = change
-
-    def open(self, order: Order) -> Workers:
-        return _ChangingWorkers(Threads().open(order), self.change)
-
-
-class _ChangingWorkers(Workers):
-    def __init__(self, inner: Workers, change) -> None:
-        self._inner, self._change, self._count = inner, change, 0
-
-    @property
-    def width(self) -> int:
-        return self._inner.width
-
-    def begin(self, task: Task) -> None:
-        self._inner.begin(task)
-
-    def ended(self, seconds: float) -> Outcome | None:
-        found = self._inner.ended(seconds)
-        if found is None:
-            return None
-        self._count += 1
-        return self._change(found, self._count)
-
-    def close(self) -> None:
-        self._inner.close()
-
-
 def test_bytes_that_changed_on_their_way_are_refused(out: Path, tmp_path: Path, registry: Registry) -> None:
     def flip(outcome: Outcome, count: int) -> Outcome:
         if count == 4:
@@ -125,7 +90,7 @@ def test_bytes_that_changed_on_their_way_are_refused(out: Path, tmp_path: Path, 
 
     plan = plan_of_kind("dense", tmp_path, registry)
     with pytest.raises(OutputError, match="other bytes have come than the worker made"):
-        apply_by(_Changing(flip), plan, out, registry=registry, nbytes=SMALL)
+        apply_by(Changing(flip), plan, out, registry=registry, nbytes=SMALL)
     assert not out.exists()
     result = apply_by(Threads(), plan, out, registry=registry)
     assert result.left > 0
@@ -147,7 +112,7 @@ def test_lost_work_is_told_and_done_again(out: Path, tmp_path: Path, registry: R
         return replace(outcome, result=None, lost="gone") if first and count % 3 == 0 else outcome
 
     plan = plan_of_kind("factors", tmp_path, registry)
-    result = apply_by(_Changing(lose), plan, out, registry=registry, nbytes=SMALL, progress=Heard())
+    result = apply_by(Changing(lose), plan, out, registry=registry, nbytes=SMALL, progress=Heard())
     assert same_files(result, apply_plan(plan, tmp_path / "peace.gguf", registry=registry))
     assert Heard.all
     assert all(it.endswith(": gone") for it in Heard.all)
@@ -161,7 +126,7 @@ def test_a_run_that_ended_goes_on_with_its_pieces(out: Path, tmp_path: Path, reg
 
     plan, pieces = plan_of_kind("dense", tmp_path, registry), tmp_path / "pieces"
     with pytest.raises(KeyboardInterrupt):
-        apply_by(_Changing(end), plan, out, registry=registry, nbytes=SMALL, pieces=pieces)
+        apply_by(Changing(end), plan, out, registry=registry, nbytes=SMALL, pieces=pieces)
     there = len(list(pieces.glob("*.piece")))
     assert there >= 6
     begun = []
@@ -170,7 +135,7 @@ def test_a_run_that_ended_goes_on_with_its_pieces(out: Path, tmp_path: Path, reg
         begun.append(outcome.number)
         return outcome
 
-    result = apply_by(_Changing(note), plan, out, registry=registry, pieces=pieces)
+    result = apply_by(Changing(note), plan, out, registry=registry, pieces=pieces)
     assert len(begun) == len(cut(plan, SMALL)) - there
     assert same_files(result, apply_plan(plan, tmp_path / "peace.gguf", registry=registry))
 

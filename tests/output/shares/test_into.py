@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.shared_work import KINDS, SMALL, plan_of_kind, same_files
 
+from quantrecipe.api import Executor, Order, Workers
 from quantrecipe.errors import OutputError
 from quantrecipe.executors.local import Processes, Threads
 from quantrecipe.output.apply import apply_plan
@@ -170,3 +172,38 @@ def test_a_part_that_is_gone_ends_the_run(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(OutputError, match="somebody has removed or moved it"):
         apply_by(Threads(), plan_of_kind("dense", tmp_path, REGISTRY), out, registry=REGISTRY, nbytes=SMALL)
     assert not out.exists()
+
+
+class Listening(Executor):
+    """Threads. heard: called with the order before they begin"""
+
+    name, summary = "listening", "for tests"
+
+    def __init__(self, heard: Callable[[Order], object]) -> None:
+        super().__init__()
+        self.heard = heard
+
+    def open(self, order: Order) -> Workers:
+        self.heard(order)
+        return Threads({"workers": 1}).open(order)
+
+
+@pytest.mark.parametrize("kind", ["dense", "factors"], ids=["the same plan", "another plan"])
+def test_a_worker_that_outlives_its_run_writes_nothing_wrong(kind: str, tmp_path: Path) -> None:
+    """The command was killed, and the next one is at work on the same output when the worker goes on."""
+    out, old = tmp_path / "out.gguf", plan_of_kind("dense", tmp_path, REGISTRY)
+    units = cut(old, SMALL)
+    with PartFile(out, old.files[0].nbytes) as part:
+        worker = into_files([part]).open(old)
+        part.keep()
+    maker = Maker(old, REGISTRY, threads=1, nan="error", progress=by_executor.Silent())
+    plan = plan_of_kind(kind, tmp_path, REGISTRY)
+
+    def go_on(order: Order | None = None) -> None:
+        for unit in units:
+            with suppress(OutputError):  # of a file that isn't its own any more
+                worker(unit, maker)
+
+    result = apply_by(Listening(go_on), plan, out, registry=REGISTRY, nbytes=SMALL)
+    go_on()
+    assert same_files(result, apply_plan(plan, tmp_path / "peace.gguf", registry=REGISTRY))

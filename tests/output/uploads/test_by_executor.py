@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ import pytest
 from support import object_server
 from support.elsewhere import example_in_store
 from support.object_server import Asked, ObjectServer
-from support.shared_work import KINDS, SMALL, plan_of_kind
+from support.shared_work import KINDS, SMALL, Changing, plan_of_kind
 
-from quantrecipe.api import Executor, Order, Outcome, Workers
+from quantrecipe.api import Executor, Outcome
 from quantrecipe.errors import ModelError, NonFiniteError, OutputError
 from quantrecipe.executors.local import Processes, Threads
 from quantrecipe.model.objects import ObjectAddress
@@ -126,47 +127,45 @@ def test_workers_send_most_of_it(
     require_made(plan, store, tmp_path)
 
 
+class AtOnce:
+    """A pool of threads that does what it gets at once, in this one."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def submit(self, do: Callable[[], object]) -> Future[object]:
+        found = Future[object]()
+        found.set_result(do())
+        return found
+
+    def shutdown(self, *, cancel_futures: bool) -> None:
+        pass
+
+
+def test_edges_lie_here_until_their_parts_are_sent(
+    store: ObjectServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no longer: the room that they take doesn't grow with the file."""
+    counts: list[int] = []
+
+    def count(outcome: Outcome, number: int) -> Outcome:
+        counts.append(len(list(folder.glob("*.edges"))))
+        return outcome
+
+    monkeypatch.setattr(module, "ThreadPoolExecutor", AtOnce)
+    plan = plan_of_kind("dense", tmp_path, REGISTRY)
+    uploaded(plan, folder, Changing(count))
+    assert len(counts) == len(cut(plan, SMALL, most=1 << 62))
+    assert max(counts) < len(counts) / 2
+    require_made(plan, store, tmp_path)
+
+
 @pytest.mark.slow  # starts processes
 @pytest.mark.parametrize("kind", ["shards", "factors of experts"])
 def test_processes_send_the_same(kind: str, store: ObjectServer, folder: Path, tmp_path: Path) -> None:
     plan = plan_of_kind(kind, tmp_path, REGISTRY)
     uploaded(plan, folder, Processes({"workers": 3}))
     require_made(plan, store, tmp_path)
-
-
-class Changing(Executor):
-    """Threads whose results go through `change`, with their number, counted from 1."""
-
-    name, summary = "changing", "for tests"
-
-    def __init__(self, change: Callable[[Outcome, int], Outcome]) -> None:
-        super().__init__()
-        self.change = change
-
-    def open(self, order: Order) -> Workers:
-        return ChangingWorkers(Threads({"workers": 1}).open(order), self.change)
-
-
-class ChangingWorkers(Workers):
-    def __init__(self, inner: Workers, change: Callable[[Outcome, int], Outcome]) -> None:
-        self._inner, self._change, self._count = inner, change, 0
-
-    @property
-    def width(self) -> int:
-        return self._inner.width
-
-    def begin(self, task: Any) -> None:
-        self._inner.begin(task)
-
-    def ended(self, seconds: float) -> Outcome | None:
-        found = self._inner.ended(seconds)
-        if found is None:
-            return None
-        self._count += 1
-        return self._change(found, self._count)
-
-    def close(self) -> None:
-        self._inner.close()
 
 
 def ending_after(count: int, error: BaseException) -> Changing:
@@ -498,3 +497,140 @@ def test_the_journal_says_no_secret(store: ObjectServer, folder: Path, tmp_path:
     assert object_server.SECRET not in "".join(lines)
     assert (folder / "parts.jsonl").stat().st_mode & 0o077 == 0
     assert {it.stat().st_mode & 0o077 for it in folder.glob("*.edges")} == {0}
+
+
+def without_md5s(store: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a store encrypts: what it calls an object says nothing of its bytes."""
+    put = store.put
+    monkeypatch.setattr(store, "put", lambda path, data, etag="": put(path, data, "0" * 32))
+
+
+def test_an_upload_that_somebody_gives_up_at_the_end_is_told(
+    store: ObjectServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has the name stays there: it is none of ours, though it has other bytes than were sent."""
+    plan, name = plan_of_kind("dense", tmp_path, REGISTRY), "bucket/made/out-0.gguf"
+    finish = module._SharedParts.finish
+
+    def finishing(self: Any, headers: Any) -> None:
+        finish(self, headers)
+        store.uploads.clear()
+
+    store.put(name, b"precious")
+    with monkeypatch.context() as patch:
+        patch.setattr(module._SharedParts, "finish", finishing)
+        with pytest.raises(OutputError, match=r"out-0.gguf can't be written: .*the upload is gone"):
+            uploaded(plan, folder, force=True)
+    assert store.objects[name].data == b"precious"
+    heard = Heard()
+    uploaded(plan, folder, force=True, progress=heard)
+    assert heard.all == ["started over: an upload that the store doesn't know any more"]
+    require_made(plan, store, tmp_path)
+
+
+def test_a_part_of_an_upload_that_is_gone_can_t_be_sent(
+    store: ObjectServer, folder: Path, tmp_path: Path
+) -> None:
+    plan = plan_of_kind("dense", tmp_path, REGISTRY)
+
+    def change(outcome: Outcome, count: int) -> Outcome:
+        store.uploads.clear()
+        return outcome
+
+    with pytest.raises(
+        OutputError, match=r"the upload is gone.*; run the same command again: it begins anew"
+    ):
+        uploaded(plan, folder, Changing(change))
+    uploaded(plan, folder)
+    require_made(plan, store, tmp_path)
+
+
+def test_what_was_begun_before_the_store_refused_is_given_up(
+    store: ObjectServer, folder: Path, tmp_path: Path
+) -> None:
+    store.trouble = lambda asked: (
+        "AccessDenied" if "uploads" in asked.query and "out-1" in asked.path else None
+    )
+    with pytest.raises(OutputError, match=r"out-1.gguf can't be written"):
+        uploaded(plan_of_kind("shards", tmp_path, REGISTRY), folder)
+    assert nothing_is_left(store, folder)
+
+
+def test_a_file_that_has_its_name_is_known_without_an_md5(
+    store: ObjectServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of several has it; the second was refused."""
+    without_md5s(store, monkeypatch)
+    plan = plan_of_kind("shards", tmp_path, REGISTRY)
+    store.trouble = lambda asked: (
+        "AccessDenied"
+        if asked.method == "POST" and "out-1" in asked.path and "uploadId" in asked.query
+        else None
+    )
+    with pytest.raises(OutputError, match=r"out-1.gguf can't be written"):
+        uploaded(plan, folder)
+    store.trouble = lambda asked: None
+    result, _ = uploaded(plan, folder)
+    assert result.left == plan.size
+    require_made(plan, store, tmp_path)
+
+
+def test_a_store_that_can_t_say_what_has_the_name_is_an_error_of_ours(
+    store: ObjectServer, folder: Path, tmp_path: Path
+) -> None:
+    plan = plan_of_kind("dense", tmp_path, REGISTRY)
+    with pytest.raises(OutputError):
+        uploaded(plan, folder, ending_after(4, OutputError("the disk is gone")))
+    store.uploads.clear()
+    store.trouble = lambda asked: "BadDigest" if "/made/" in asked.path and not asked.query else None
+    with pytest.raises(OutputError, match=r"out-0.gguf can't be written"):
+        uploaded(plan, folder)
+
+
+def test_who_may_not_list_parts_is_told_before_the_work(
+    store: ObjectServer, folder: Path, tmp_path: Path
+) -> None:
+    store.trouble = lambda asked: (
+        "AccessDenied" if asked.method == "GET" and "uploadId" in asked.query else None
+    )
+    with pytest.raises(OutputError, match=r"s3:ListMultipartUploadParts"):
+        uploaded(
+            plan_of_kind("dense", tmp_path, REGISTRY),
+            folder,
+            ending_after(0, AssertionError("nobody is to work")),
+        )
+    assert nothing_is_left(store, folder)
+
+
+def test_what_lies_here_already_needs_no_more_room(
+    store: ObjectServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    require = module.require_space
+
+    def requiring(wanted: Any, **more: Any) -> None:
+        ((_, nbytes),) = wanted = list(wanted)
+        asked.append(nbytes)
+        require(wanted, **more)
+
+    monkeypatch.setattr(module, "require_space", requiring)
+    plan = plan_of_kind("dense", tmp_path, REGISTRY)
+    with pytest.raises(OutputError):
+        uploaded(plan, folder, ending_after(6, OutputError("the disk is gone")))
+    uploaded(plan, folder)
+    assert 0 < asked[1] < asked[0]
+
+
+def test_edges_go_when_the_parts_with_them_are_sent(
+    store: ObjectServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, seen = module._SharedParts.finish, list[list[Path]]()
+
+    def finishing(self: Any, headers: Any) -> None:
+        seen.append(list(folder.glob("*.edges")))  # the header's part is still to come
+        finish(self, headers)
+        seen.append(list(folder.glob("*.edges")))
+
+    monkeypatch.setattr(module._SharedParts, "finish", finishing)
+    uploaded(plan_of_kind("dense", tmp_path, REGISTRY), folder)
+    assert [bool(it) for it in seen] == [True, False]

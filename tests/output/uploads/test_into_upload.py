@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,76 @@ def test_who_makes_more_than_can_be_sent_waits(plan: Plan, monkeypatch: pytest.M
         may_go.set()
         thread.join(60)
         assert written == [0, 1, 2]
+
+
+def test_all_threads_are_told_what_can_t_be_sent(plan: Plan) -> None:
+    """However many they are: none waits for room that another, which was told before, has taken."""
+
+    def refuse(number: int) -> None:
+        raise OutputError("the store is gone")
+
+    (unit,) = cut(plan, 1 << 40)
+    own = Layout(plan, PART).of(unit).own[0]
+    told, count_told = list[OutputError](), threading.Semaphore(0)
+
+    def write(begin: int) -> None:
+        try:
+            parts.put(Segment(file=0, begin=begin, end=begin + PART), memoryview(bytes(PART)))
+        except OutputError as error:
+            told.append(error)
+            count_told.release()
+
+    with parts_of(plan, unit, [Heard(refuse)]) as parts:
+        write(own.begin)
+        with pytest.raises(OutputError):
+            parts._sent[0][1].result()
+        count = 2 * (module._AT_ONCE + module._WAITING)
+        assert own.nbytes > (count + 1) * PART
+        threads = [
+            threading.Thread(target=write, args=(own.begin + number * PART,), daemon=True)
+            for number in range(1, count + 1)
+        ]
+        for thread in threads:
+            thread.start()
+        assert all(count_told.acquire(timeout=60) for _ in threads)
+        assert {str(error) for error in told} == {"the store is gone"}
+
+
+def test_parts_between_tensors_are_sent(plan: Plan) -> None:
+    """Of a file whose tensors lie far from each other, some parts have nothing that anybody makes."""
+    (file,) = plan.files
+    last = max(file.assignments, key=lambda it: it.offset)
+    moved = replace(last, offset=last.offset + 4 * PART)
+    assignments = tuple(moved if it is last else it for it in file.assignments)
+    far = replace(file, assignments=assignments, nbytes=file.nbytes + 4 * PART)
+    upload = Heard()
+    (unit,) = cut(plan, 1 << 40)
+    with parts_of(replace(plan, files=(far,)), unit, [upload]) as parts:
+        parts.settle()
+    assert len(upload.parts) in (3, 4)
+    first = min(upload.parts)
+    assert first * PART >= last.offset - 4 * PART
+    assert (max(upload.parts) + 1) * PART <= moved.offset
+    assert set(upload.parts.values()) == {bytes(PART)}
+
+
+def test_nothing_is_sent_any_more_when_the_unit_has_ended(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is on its way is waited for, and what waits isn't sent: a second try of the unit would be overtaken."""
+    monkeypatch.setattr(module, "_AT_ONCE", 1)
+    begun, ended = threading.Event(), threading.Event()
+
+    def slow(number: int) -> None:
+        begun.set()
+        ended.wait(1)  # nobody sets it: so long it takes
+
+    upload = Heard(slow)
+    own = Layout(plan, PART).of(largest(plan)).own[0]
+    with pytest.raises(KeyError), parts_of(plan, largest(plan), [upload]) as parts:
+        for begin in (own.begin, own.begin + PART):
+            parts.put(Segment(file=0, begin=begin, end=begin + PART), memoryview(bytes(PART)))
+        assert begun.wait(60)
+        raise KeyError
+    assert not any(it.is_alive() for it in parts._pool._threads)
+    assert [*upload.parts] == [own.begin // PART]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from quantrecipe.output.shares.make import MadeRange, MadeUnit
 from quantrecipe.output.shares.units import WorkUnit, cut
 from quantrecipe.output.uploads.into_upload import UploadedUnit
 from quantrecipe.output.uploads.kept_parts import JOURNAL, KeptParts
-from quantrecipe.output.uploads.multipart import Multipart
 from quantrecipe.registry import load_registry
 
 REGISTRY = load_registry(plugins=False)
@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
 
 def begun(folder: Path, layout: Layout) -> KeptParts:
     kept = KeptParts(folder, KEY, layout)
-    kept.begin([Multipart.begin(ObjectAddress.parse("s3://bucket/made/out.gguf"))])
+    kept.begin([ObjectAddress.parse("s3://bucket/made/out.gguf")])
     kept.add_cut(SMALL)
     return kept
 
@@ -160,6 +160,34 @@ def test_parts_of_another_size_are_given_up(
     other = KeptParts(folder, KEY, Layout(plan_of_kind("dense", tmp_path, REGISTRY), 20_000))
     assert (other.other, store.uploads) == ("parts of another size", {})
     other.keep()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda data: data[:-1], lambda data: data[:-1] + b"!", None], ids=["short", "other", "gone"]
+)
+def test_a_unit_of_which_the_store_has_another_part_isn_t_done(
+    change: Callable[[bytes], bytes] | None,
+    store: ObjectServer,
+    folder: Path,
+    layout: Layout,
+    units: tuple[WorkUnit, ...],
+) -> None:
+    kept = begun(folder, layout)
+    done = [uploaded(kept, layout, unit) for unit in units[:3]]
+    for it in done:
+        kept.add_unit(it)
+    kept.keep()
+    (upload,) = store.uploads.values()
+    number = done[2].parts[0][1].number + 1
+    if change is None:
+        del upload.parts[number]
+    else:
+        upload.parts[number] = change(upload.parts[number])
+    again = KeptParts(folder, KEY, layout)
+    again.settle(units)
+    assert sorted(again.made) == [0, 1]
+    assert not (folder / "000002.edges").exists()
+    again.keep()
 
 
 def test_a_torn_journal_is_gone_on_with(folder: Path, layout: Layout, units: tuple[WorkUnit, ...]) -> None:

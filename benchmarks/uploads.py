@@ -65,9 +65,7 @@ def main() -> None:
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     server.start()
     os.environ.update(ours.recv())
-    table = Table(
-        "type", "size", "made, s", "uploaded, s", "uploaded, s/GB", "share", "by a worker, s", "of both"
-    )
+    table = Table("type", "size", "made", "sent", "sent, s/GB", "of making", "by a worker", "of both")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.gguf"
         write_llama(path, layers=given.layers, cols=2048, hidden=5632, vocab=8192)

@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py 1000                 the file has a billion weights: 2 GB are read, 0.6 GB written
     python benchmarks/scaling.py 1000 --rounds 5      the shortest of five runs of each counts [default: 3]
-    python benchmarks/scaling.py 1000 --format IQ4_XS
+    python benchmarks/scaling.py 1000 --format IQ4_XS --only '2 threads'
 
 "CPU" are the seconds of the processors that quantrecipe and its workers take together, Ray's own processes not counted:
 other programs on the machine change them little. All run in turns. The cluster is up before; the connection with it,
@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("millions", nargs="?", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--format", default="Q4_K")
+    parser.add_argument("--only", default="", help="the ways whose names have this, and threads beside them")
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "^"
@@ -123,6 +124,7 @@ def main() -> None:
             "ray: 2 of 1 thread": ray(2, 1),
             "ray: 1 of 2 threads": ray(1, 2),
         }
+        ways = {name: way for name, way in ways.items() if given.only in name or ":" not in name}
         best, processor = dict.fromkeys(ways, float("inf")), dict.fromkeys(ways, float("inf"))
         try:
             for _ in range(given.rounds):

@@ -14,6 +14,7 @@ from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.shares.make import Maker, assignments_by_matrix, places
 from quantrecipe.output.shares.units import cut
+from quantrecipe.output.store.store import open_store
 from quantrecipe.registry import Registry, load_registry
 
 
@@ -115,3 +116,13 @@ def test_remarks_are_by_matrix_where_rows_are_missing(tmp_path: Path, registry: 
     query = made["blk.0.attn_q.weight"]
     assert (query.remarked, len(query.remarks), query.said) == (1, 1, ())
     assert made["blk.0.attn_v.weight"].remarked == 0
+
+
+def test_what_went_wrong_with_a_store_is_told_once(tmp_path: Path, registry: Registry) -> None:
+    plan, store = plan_of_kind("dense", tmp_path, registry), open_store(tmp_path / "store", create=True)
+    store.problems.append("from before")
+    maker = Maker(plan, registry, threads=1, nan="error", progress=Silent(), store=store)
+    units = cut(plan, SMALL)
+    store.problems.append("a problem")
+    told = [maker.make(unit, Room(unit.made_bytes)).problems for unit in units[:3]]
+    assert told == [("a problem",), (), ()]

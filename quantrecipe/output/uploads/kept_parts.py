@@ -16,7 +16,7 @@ from typing import Any
 
 import xxhash
 
-from quantrecipe.errors import OutputError
+from quantrecipe.errors import ModelError, OutputError
 from quantrecipe.model.objects import ObjectAddress
 from quantrecipe.output.kept_lines import KeptLines
 from quantrecipe.output.run_key import difference
@@ -35,6 +35,7 @@ JOURNAL = "parts.jsonl"
 _EDGES = ".edges"
 _FORMAT = 1
 _PRIVATE = 0o600
+_SAID_BY_ANOTHER = "another version of quantrecipe"
 
 
 class KeptParts:
@@ -181,17 +182,23 @@ class KeptParts:
         """What an earlier run has left; what is of another one is given up."""
         if not lines:
             return
-        first = lines[0]
-        uploads = [
-            Multipart(address=ObjectAddress.parse(url), upload=upload)
-            for url, upload in first.get("uploads", ())
-        ]
-        if first.get("quantrecipe-parts") != _FORMAT or first["key"] != self._key:
-            self.other = difference(first.get("key", {}), self._key)
-        elif first["part_bytes"] != self._layout.part_bytes:
-            self.other = "parts of another size"
-        else:
-            self._take(lines[1:])
+        first, uploads = lines[0], list[Multipart]()
+        try:
+            uploads = [
+                Multipart(address=ObjectAddress.parse(url), upload=str(upload))
+                for url, upload in first["uploads"]
+            ]
+            if first["quantrecipe-parts"] != _FORMAT:
+                self.other = _SAID_BY_ANOTHER
+            elif first["key"] != self._key:
+                self.other = difference(first["key"], self._key)
+            elif first["part_bytes"] != self._layout.part_bytes:
+                self.other = "parts of another size"
+            else:
+                self._take(lines[1:])
+        except (ModelError, KeyError, TypeError, ValueError, AttributeError):  # sound, and not as we write it
+            self.other = _SAID_BY_ANOTHER
+        if not self.other:
             self.uploads = uploads
             self._listed = [self._parts_there(number) for number in range(len(uploads))]
             if any(it is None for it in self._listed):
@@ -201,7 +208,7 @@ class KeptParts:
                 upload.give_up()
             self._clear()
             self._journal.restart()
-            self.uploads, self.cut, self.made, self.parts = [], 0, {}, {}
+            self.uploads, self.cut, self.made, self.parts, self._digests = [], 0, {}, {}, {}
 
     def _take(self, lines: Sequence[dict[str, Any]]) -> None:
         for said in lines:

@@ -153,6 +153,36 @@ def test_what_is_of_another_run_is_given_up(
     again.keep()
 
 
+@pytest.mark.parametrize(
+    ("line", "old", "new"),
+    [
+        (0, '"key": {', '"other": {'),
+        (0, '"uploads": [[', '"uploads": [7, ['),
+        (0, '"quantrecipe-parts": 1', '"quantrecipe-parts": 2'),
+        (2, '"ranges": [', '"ranges": [5, '),
+        (2, '"edges"', '"corners"'),
+        (2, '"parts": [[0, ', '"parts": [['),
+    ],
+)
+def test_lines_that_we_don_t_write_are_another_version_s(
+    line: int, old: str, new: str, folder: Path, layout: Layout, units: tuple[WorkUnit, ...]
+) -> None:
+    """Each has its check, so no disk has done this."""
+    kept = begun(folder, layout)
+    kept.add_unit(uploaded(kept, layout, units[2]))
+    kept.keep()
+    lines = (folder / JOURNAL).read_text(encoding="utf-8").splitlines()
+    text = lines[line][: lines[line].rindex(', "check"')]
+    assert old in text
+    text = text.replace(old, new, 1)
+    lines[line] = f'{text}, "check": "{xxhash.xxh3_64_hexdigest(text.encode())}"}}'
+    (folder / JOURNAL).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    again = KeptParts(folder, KEY, layout)
+    assert again.other == "another version of quantrecipe"
+    assert (again.empty, again.parts, again.cut) == (True, {}, 0)
+    again.keep()
+
+
 def test_parts_of_another_size_are_given_up(
     store: ObjectServer, tmp_path: Path, folder: Path, layout: Layout
 ) -> None:

@@ -98,9 +98,11 @@ class FaultySystem:
                 time.sleep(self._random.random() * _SLOW_SECONDS)
             result = call(*given, **more)
             if before:
-                with self._lock:
-                    for it in before:
-                        self._unsynced[file].remove(it)
+                with (
+                    self._lock
+                ):  # each by itself: two threads may sync at once, and ranges be written anew meanwhile
+                    done = {id(it) for it in before}
+                    self._unsynced[file] = [it for it in self._unsynced[file] if id(it) not in done]
             return result
 
         return counted

@@ -8,12 +8,14 @@ import time
 from functools import partial
 from pathlib import Path
 
+from folder_upload import FolderUpload
 from scene import Scene, nobody
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
 from working_scenes import working_scenes
 
 from quantrecipe.executors.local import Threads
+from quantrecipe.model.objects import ObjectAddress
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output import first_rows, kept_lines, row_units, sync_often
 from quantrecipe.output.apply import apply_plans, output_paths
@@ -25,6 +27,9 @@ from quantrecipe.output.shares.part import Part, make_part
 from quantrecipe.output.store import shelf
 from quantrecipe.output.store.store import Store
 from quantrecipe.output.store.upkeep import shrink
+from quantrecipe.output.uploads import by_executor as sent
+from quantrecipe.output.uploads import kept_parts
+from quantrecipe.output.uploads.by_executor import upload_by
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
@@ -32,13 +37,16 @@ from quantrecipe.registry import Registry, load_registry
 
 __all__ = ["SCENES", "make_scenes"]
 
-_APPLY = ("plain", "store", "shards", "replaced", "several", "writers", "executor", "pieces")
+_APPLY = ("plain", "store", "shards", "replaced", "several", "writers", "executor", "pieces", "parts")
 SCENES = (*_APPLY, "sensitivity", "probes", "files", "fit", "imatrix", "grams", "answers")
 _MIX = recipe(rule("attn_v", "Q8_0"), rule("ffn_down", "F16"), rule("ffn_up", "NVFP4"), default="Q4_K")
 _OTHER = recipe(rule("attn_v", "Q6_K"), rule("attn_q", "BF16"), default="Q4_K")
 
 _UNIT = 20_000
 """Bytes of a unit of those who share a run: tensors are cut."""
+
+_PART = 9_000
+"""Bytes of a part of an upload."""
 
 _LEASE_SECONDS = 0.3
 """After so long, a unit of a part that was killed is made by another."""
@@ -101,7 +109,12 @@ def make_scenes(folder: Path) -> dict[str, Scene]:
             beside=beside if name == "writers" else nobody,
             stays=("beside.gguf",),
         )
-    return scenes | _shared(folder, mix, registry) | working_scenes(folder, registry)
+    return (
+        scenes
+        | _shared(folder, mix, registry)
+        | _uploaded(folder, split, registry)
+        | working_scenes(folder, registry)
+    )
 
 
 def _shared(folder: Path, plan: Plan, registry: Registry) -> dict[str, Scene]:
@@ -125,3 +138,25 @@ def _shared(folder: Path, plan: Plan, registry: Registry) -> dict[str, Scene]:
         run(out, False)
         scenes[name] = Scene(name=name, folder=place, run=partial(run, out), peace={out: out.read_bytes()})
     return scenes
+
+
+def _uploaded(folder: Path, plan: Plan, registry: Registry) -> dict[str, Scene]:
+    """Shards that an executor's workers send in parts, to a store that is a folder."""
+    kept_parts.Multipart = FolderUpload  # type: ignore[misc]  # for good: these processes end soon
+    sent.block_bytes = lambda nbytes: _PART
+    sent.require_free = lambda address, *, force: None
+    place = folder / "parts"
+    store, here = place / "store", place / "here"
+    paths = output_paths(store / "0.gguf", len(plan.files))
+    addresses = [ObjectAddress(scheme="s3", path=str(path).lstrip("/")) for path in paths]
+
+    def run(force: bool) -> None:
+        here.mkdir(parents=True, exist_ok=True)
+        workers = Threads({"workers": 2, "threads": 1})
+        upload_by(workers, plan, addresses, here, registry=registry, force=force, nbytes=_UNIT)
+
+    run(False)
+    peace = {path: path.read_bytes() for path in paths}
+    return {
+        "parts": Scene(name="parts", folder=place, run=run, peace=peace, stays=("store/*/*", "store/new-*"))
+    }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = ["general_pairs"]
 
 _MOST_FRONT = 1 << 20  # characters; results of a hundred benchmarks have a third of that
 _MOST_NODES = 200_000  # values, each counted wherever an alias puts it
+_MOST_DEPTH = 100  # PyYAML's time grows with the square of it, until Python's stack ends it
 _CARD = "README.md"
 
 
@@ -80,18 +82,25 @@ def _check_front_matter(path: Path) -> None:
         what = f"its front matter has more than {_MOST_FRONT:,} characters"
         raise ModelError(what, "shorten it, or remove it", file=path)
     text = "\n".join(lines).replace("\t", "  ")
-    if "&" in text and "*" in text and _nodes(text) > _MOST_NODES:
+    nodes, depth = _nodes(text)
+    if nodes > _MOST_NODES:
         what = f"its front matter says more than {_MOST_NODES:,} values, by aliases of aliases"
+        raise ModelError(what, "mend it, or remove it", file=path)
+    if depth > _MOST_DEPTH:
+        what = f"its front matter has lists and mappings nested deeper than {_MOST_DEPTH}"
         raise ModelError(what, "mend it, or remove it", file=path)
 
 
-def _nodes(text: str) -> int:
-    """How many values a YAML text has, those of an anchor counted at each of its aliases."""
+def _nodes(text: str) -> tuple[int, int]:
+    """How many values a YAML text has, those of an anchor counted at each of its aliases; and how deep they are nested.
+
+    Whatever is beyond what is allowed is looked at no further.
+    """
     sizes: dict[str, int] = {}
     opened: list[
         tuple[str | None, int]
     ] = []  # the anchor of each list and mapping around, and what was counted before
-    count = 0
+    count = deepest = 0
     try:
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             match event:
@@ -103,14 +112,18 @@ def _nodes(text: str) -> int:
                 case yaml.SequenceStartEvent(anchor=anchor) | yaml.MappingStartEvent(anchor=anchor):
                     opened.append((anchor, count))
                     count += 1
+                    deepest = max(deepest, len(opened))
                 case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
                     anchor, before = opened.pop()
                     sizes[anchor or ""] = count - before
-            if count > _MOST_NODES:
+            if count > _MOST_NODES or deepest > _MOST_DEPTH:
                 break
-    except (yaml.YAMLError, RecursionError):  # gguf says what is wrong
-        return 0
-    return count
+    except (
+        yaml.YAMLError,
+        RecursionError,
+    ):  # gguf says what is wrong, but not of what libyaml finds too deep at once
+        return 0, max(accumulate((sign in "[{") - (sign in "]}") for sign in text), default=0)
+    return count, deepest
 
 
 def _generation(folder: Path) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import gguf
 import pytest
 
 from quantrecipe.errors import ModelError
@@ -62,6 +63,21 @@ def test_a_long_front_matter_is_refused(tmp_path: Path) -> None:
 def test_a_long_card_has_a_short_front_matter(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n" + "text\n" * 300_000)
     assert general_pairs(tmp_path, "llama", (10**6, 0, 0, 0))["general.license"].decode() == "mit"
+
+
+@pytest.mark.parametrize(
+    "front", [f"tags: {'[' * 101}x{']' * 101}\n", "- " * 101 + "x\n", "tags: " + "[" * 60_000 + "\n"]
+)
+def test_what_is_nested_deep_is_refused(front: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before gguf reads it, which takes it seconds."""
+    monkeypatch.setattr(gguf.Metadata, "load", None)
+    with pytest.raises(ModelError, match=r"README\.md: .* nested deeper than 100"):
+        said_by(tmp_path, front)
+
+
+def test_what_is_nested_as_deep_as_allowed_is_read(tmp_path: Path) -> None:
+    found = said_by(tmp_path, f"other: {'[' * 90}x{']' * 90}\nlicense: mit\n")
+    assert found["general.license"] == "mit"
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,13 @@ def test_aliases_of_aliases_are_refused_at_once(key: str, tmp_path: Path) -> Non
     assert time.process_time() - start < 1
 
 
+def test_aliases_of_long_texts_are_refused(tmp_path: Path) -> None:
+    """Of few values, which would be megabytes as text."""
+    front = f"a0: &a0 {'long' * 100}\n" + aliases(6, 9).partition("\n")[2]
+    with pytest.raises(ModelError, match=r"README\.md: its front matter says more than 200,000 values"):
+        said_by(tmp_path, f"{front}tags: *a5\n")
+
+
 @pytest.mark.parametrize("end", ["\v", "\f", "\x1c", "\x85", "\u2028"])
 def test_lines_end_as_gguf_reads_them(end: str, tmp_path: Path) -> None:
     """YAML's own reader refuses some of these signs, and then nobody would have counted."""

@@ -24,7 +24,7 @@ from quantrecipe.model.pairs import Pairs, text, texts
 __all__ = ["general_pairs"]
 
 _MOST_FRONT = 1 << 20  # characters; results of a hundred benchmarks have a third of that
-_MOST_NODES = 200_000  # values, each counted wherever an alias puts it
+_MOST_NODES = 50_000  # values, each counted wherever an alias puts it
 _NODE_CHARACTERS = 16  # of a long text, so many count as another value
 _MOST_DEPTH = 100  # PyYAML's time grows with the square of it, until Python's stack ends it
 _CARD = "README.md"

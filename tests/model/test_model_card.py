@@ -26,7 +26,7 @@ def aliases(levels: int, width: int) -> str:
 def test_aliases_of_aliases_are_refused_at_once(key: str, tmp_path: Path) -> None:
     """465 bytes, which would be gigabytes as text."""
     start = time.process_time()
-    with pytest.raises(ModelError, match=r"README\.md: its front matter says more than 200,000 values"):
+    with pytest.raises(ModelError, match=r"README\.md: its front matter says more than 50,000 values"):
         said_by(tmp_path, f"{aliases(9, 9)}{key}: *a8\n")
     assert time.process_time() - start < 1
 
@@ -34,7 +34,7 @@ def test_aliases_of_aliases_are_refused_at_once(key: str, tmp_path: Path) -> Non
 def test_aliases_of_long_texts_are_refused(tmp_path: Path) -> None:
     """Of few values, which would be megabytes as text."""
     front = f"a0: &a0 {'long' * 100}\n" + aliases(6, 9).partition("\n")[2]
-    with pytest.raises(ModelError, match=r"README\.md: its front matter says more than 200,000 values"):
+    with pytest.raises(ModelError, match=r"README\.md: its front matter says more than 50,000 values"):
         said_by(tmp_path, f"{front}tags: *a5\n")
 
 
@@ -43,12 +43,12 @@ def test_lines_end_as_gguf_reads_them(end: str, tmp_path: Path) -> None:
     """YAML's own reader refuses some of these signs, and then nobody would have counted."""
     front = f"---\n{aliases(9, 9)}tags: *a8\n---\n".replace("\n", end)
     (tmp_path / "README.md").write_text(front, encoding="utf-8")
-    with pytest.raises(ModelError, match=r"README\.md: its front matter says more than 200,000 values"):
+    with pytest.raises(ModelError, match=r"README\.md: its front matter says more than 50,000 values"):
         general_pairs(tmp_path, "llama", (10**6, 0, 0, 0))
 
 
 def test_tabs_are_blanks_as_for_gguf(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"README\.md: its front matter says more than 200,000 values"):
+    with pytest.raises(ModelError, match=r"README\.md: its front matter says more than 50,000 values"):
         said_by(tmp_path, f"x:\n\t- y\n{aliases(9, 9)}tags: *a8\n")
 
 

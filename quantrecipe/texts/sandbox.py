@@ -40,7 +40,7 @@ _LONGEST = 1 << 24  # characters, or items of a list: fifty times a context of 1
 _WRITTEN = 4 * _LONGEST  # what a macro writes is written again by its caller
 _CHARACTERS_A_STEP = 256
 _ITEMS_A_STEP = 16
-_MOST_ITEMS = 1 << 20  # of lists in lists, each counted where it stands
+_MOST_ITEMS = 1 << 18  # of lists in lists, each counted where it stands
 _MOST_BITS = 1 << 14  # of a whole number: as long as Python reads one from a text
 _OF_LISTS = frozenset({
     "attr", "batch", "count", "d", "default", "dictsort", "first", "groupby", "items", "last", "length", "list", "map",

@@ -197,7 +197,8 @@ class _Files:
             if os.pread(self._fds[segment.file], len(self._token), 0) != self._token:
                 path = self._paths[segment.file]
                 raise OutputError(
-                    f"{path} was finished or given up meanwhile", "nothing: another worker did this"
+                    f"{path} was finished or given up meanwhile",
+                    "nothing has to be done: another worker made this",
                 )
             write_all(self._fds[segment.file], data, segment.begin, self._lock)
         except OSError as error:
